@@ -12,7 +12,6 @@ package testenv
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -121,8 +120,9 @@ func Missing(t testing.TB, name, why string) {
 	t.Helper()
 	if slices.Contains(required(), name) {
 		t.Fatalf("PEAT_TEST_REQUIRE asks for %s: %s", name, why)
+	} else {
+		t.Skipf("SKIPPED without %s: %s", name, why)
 	}
-	t.Skip(fmt.Sprintf("SKIPPED without %s: %s", name, why))
 }
 
 func required() []string {

@@ -16,7 +16,7 @@ type recorder struct {
 
 func (*recorder) Helper()                 {}
 func (r *recorder) Fatalf(string, ...any) { r.failed = true }
-func (r *recorder) Skip(...any)           { r.skipped = true }
+func (r *recorder) Skipf(string, ...any)  { r.skipped = true }
 
 func TestMissing(t *testing.T) {
 	for name, tc := range map[string]struct {
