@@ -1,0 +1,99 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"github.com/oklog/ulid/v2"
+
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
+)
+
+// Enqueue keeps an event to be published once the transaction has committed.
+func (tx *Tx) Enqueue(ctx context.Context, e cloudevents.Event) error {
+	text, err := e.MarshalJSON()
+	if err != nil {
+		return fmt.Errorf("encode event: %w", err)
+	}
+	// The event's own id may be deterministic, and so come twice; the row's may not.
+	_, err = tx.q.ExecContext(ctx, `INSERT INTO outbox (outbox_id, event, created_at) VALUES ($1, $2, $3)`,
+		newID(time.Now()), string(text), micros(e.Time()))
+	return err
+}
+
+// Outboxed is an event that waits to be published.
+type Outboxed struct {
+	ID    string
+	Event cloudevents.Event
+}
+
+// Outbox returns the oldest events that wait, up to limit.
+func (s queries) Outbox(ctx context.Context, limit int) ([]Outboxed, error) {
+	rows, err := s.q.QueryContext(ctx, `SELECT outbox_id, event FROM outbox ORDER BY outbox_id LIMIT $1`, limit)
+	return collect(rows, err, func(r row) (Outboxed, error) {
+		var o Outboxed
+		var text string
+		if err := r.Scan(&o.ID, &text); err != nil {
+			return Outboxed{}, err
+		}
+		return o, json.Unmarshal([]byte(text), &o.Event)
+	})
+}
+
+// Published removes an event from the outbox. Doing it twice is harmless: two
+// processes may have published the same event.
+func (tx *Tx) Published(ctx context.Context, id string) error {
+	_, err := tx.q.ExecContext(ctx, `DELETE FROM outbox WHERE outbox_id = $1`, id)
+	return err
+}
+
+// Audit is one administrative act. Detail holds no secret.
+type Audit struct {
+	Org       tenant.OrgID
+	At        time.Time
+	Actor     string
+	Action    string // a verb on a noun, such as formation.create
+	Target    string
+	RequestID string
+	Detail    map[string]any
+}
+
+// AppendAudit writes an entry to the organization's audit trail.
+func (tx *Tx) AppendAudit(ctx context.Context, a Audit) error {
+	if a.Detail == nil {
+		a.Detail = map[string]any{}
+	}
+	detail, err := json.Marshal(a.Detail)
+	if err != nil {
+		return fmt.Errorf("encode audit detail: %w", err)
+	}
+	_, err = tx.q.ExecContext(ctx, `INSERT INTO audit (org_id, audit_id, at, actor, action, target, request_id, detail)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		a.Org, newID(a.At), micros(a.At), a.Actor, a.Action, a.Target, a.RequestID, string(detail))
+	return err
+}
+
+// AuditTrail returns up to limit entries of an organization, oldest first, after
+// the entry with the given id.
+func (s queries) AuditTrail(ctx context.Context, org tenant.OrgID, limit int) ([]Audit, error) {
+	rows, err := s.q.QueryContext(ctx, `SELECT org_id, at, actor, action, target, request_id, detail
+		FROM audit WHERE org_id = $1 ORDER BY audit_id LIMIT $2`, org, limit)
+	return collect(rows, err, func(r row) (Audit, error) {
+		var a Audit
+		var at int64
+		var detail string
+		if err := r.Scan(&a.Org, &at, &a.Actor, &a.Action, &a.Target, &a.RequestID, &detail); err != nil {
+			return Audit{}, err
+		}
+		a.At = fromMicros(at)
+		return a, json.Unmarshal([]byte(detail), &a.Detail)
+	})
+}
+
+// newID is a key that sorts by time.
+func newID(at time.Time) string {
+	return ulid.MustNew(ulid.Timestamp(at), ulid.DefaultEntropy()).String()
+}

@@ -1,0 +1,133 @@
+// Package store keeps what the domain packages describe. It holds SQL and
+// nothing else: no rule about tenancy, keys or delivery belongs here.
+//
+// Every query on an organization's data takes the organization; what belongs to
+// another is not found. Reads that need no transaction are methods of Store, and
+// everything else of Tx; what both can do is a method of queries.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Store is an open store whose tables are up to date.
+type Store struct {
+	queries
+	db *sqldb.DB
+}
+
+// Tx is one transaction on the store.
+type Tx struct {
+	queries
+}
+
+// queries are the statements that run alike inside a transaction and outside.
+type queries struct {
+	q interface {
+		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+		QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	}
+	forUpdate string // see sqldb.DB.ForUpdate; empty outside a transaction
+}
+
+// Open connects to the database of the URL (see package sqldb) and migrates it.
+func Open(ctx context.Context, databaseURL string) (*Store, error) {
+	db, err := sqldb.Open(ctx, databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := fs.Sub(migrations, "migrations")
+	if err == nil {
+		err = db.Migrate(ctx, dir)
+	}
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return &Store{queries: queries{q: db.Reader()}, db: db}, nil
+}
+
+// Close lets the database go.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Ping reports whether the store answers a query now.
+func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
+
+// InTx runs fn in a transaction. fn may run more than once, so it must have no
+// effect but on tx; nothing slow and no network belongs in it.
+func (s *Store) InTx(ctx context.Context, fn func(tx *Tx) error) error {
+	return s.db.InTx(ctx, func(tx *sql.Tx) error {
+		return fn(&Tx{queries{q: tx, forUpdate: s.db.ForUpdate()}})
+	})
+}
+
+// Precise cuts a time to what both databases keep: microseconds, UTC.
+func Precise(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// micros is how a time is kept; the zero time is 0.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicros(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}
+
+// one turns "no row" into a fault that names what was looked for.
+func one(err error, format string, args ...any) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return fault.NotFound.New(format, args...)
+	}
+	return err
+}
+
+// affected returns a fault of the given kind if the statement changed no row.
+func affected(res sql.Result, err error, kind fault.Kind, format string, args ...any) error {
+	if err != nil {
+		return err
+	}
+	n, err := res.RowsAffected()
+	if err == nil && n == 0 {
+		return kind.New(format, args...)
+	}
+	return err
+}
+
+// collect reads all rows by scan and closes them.
+func collect[T any](rows *sql.Rows, err error, scan func(row) (T, error)) ([]T, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var out []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, fmt.Errorf("scan: %w", err)
+		}
+		out = append(out, v)
+	}
+	return out, rows.Err()
+}
+
+// row is a *sql.Row or the current one of *sql.Rows.
+type row interface{ Scan(dest ...any) error }
