@@ -34,7 +34,7 @@ func (s queries) Cursor(ctx context.Context, key tenant.Key, sink string) (deliv
 // SaveCursor records where a sink is; fault.NotFound if the sink or the formation is gone.
 func (tx *Tx) SaveCursor(ctx context.Context, c delivery.Cursor) error {
 	res, err := tx.q.ExecContext(ctx, `INSERT INTO cursors (`+cursorColumns+`)
-		SELECT $1, $2, $3, $4, $5, $6, $7
+		SELECT $1, $2, $3, CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS BIGINT), $7
 		WHERE EXISTS (SELECT 1 FROM sinks WHERE org_id = $1 AND sink_id = $2)
 		  AND EXISTS (SELECT 1 FROM formations WHERE org_id = $1 AND app_id = $3)
 		ON CONFLICT (org_id, sink_id, app_id) DO UPDATE SET position = excluded.position, attempts = excluded.attempts,
@@ -63,11 +63,11 @@ type FormationLag struct {
 // document counts with all that is queued behind it.
 func (s queries) Lag(ctx context.Context, sink delivery.Sink, now time.Time) ([]FormationLag, error) {
 	rows, err := s.q.QueryContext(ctx, `SELECT f.app_id,
-			f.position - COALESCE(c.position, 0) + COALESCE((
+			CAST(f.position - COALESCE(c.position, 0) + COALESCE((
 				SELECT sum(d.seq - h.from_seq + 1) - sum((SELECT count(*) FROM changes x WHERE x.org_id = h.org_id AND x.app_id = h.app_id
 					AND x.document_id = h.document_id AND x.seq >= h.from_seq AND x.position > COALESCE(c.position, 0)))
 				FROM held h JOIN documents d ON d.org_id = h.org_id AND d.app_id = h.app_id AND d.document_id = h.document_id
-				WHERE h.org_id = f.org_id AND h.sink_id = $2 AND h.app_id = f.app_id), 0),
+				WHERE h.org_id = f.org_id AND h.sink_id = $2 AND h.app_id = f.app_id), 0) AS BIGINT),
 			COALESCE((SELECT x.received_at FROM changes x
 				WHERE x.org_id = f.org_id AND x.app_id = f.app_id AND x.position = COALESCE(c.position, 0) + 1), 0),
 			COALESCE((SELECT min(x.received_at) FROM held h JOIN changes x ON x.org_id = h.org_id AND x.app_id = h.app_id
