@@ -259,6 +259,17 @@ func sameEvent(a, b []byte) bool {
 	return bytes.Equal(a, b) || plain(a) == plain(b)
 }
 
+// documentOf is the document an event is about.
+func documentOf(body []byte) []byte {
+	var e struct {
+		Subject string `json:"subject"`
+	}
+	if json.Unmarshal(body, &e) != nil {
+		return nil
+	}
+	return []byte(e.Subject)
+}
+
 // mustHold fails the test for every problem, the first twenty in full.
 func (v verdict) mustHold(t testing.TB, sink string) {
 	t.Helper()

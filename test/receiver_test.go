@@ -245,6 +245,21 @@ func fileCount(path string) int {
 	return len(ids)
 }
 
+// readEvents reads the whole lines of an NDJSON file that are events of changes.
+func readEvents(path string) (events []changed) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	for line := range bytes.Lines(content) {
+		var e changed
+		if json.Unmarshal(line, &e) == nil && e.Type == changedType {
+			events = append(events, e)
+		}
+	}
+	return events
+}
+
 // natsCount is how many messages the stream holds.
 func natsCount(url, stream string) (int, error) {
 	nc, err := nats.Connect(url, nats.Timeout(5*time.Second))
