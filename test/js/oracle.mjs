@@ -36,7 +36,7 @@ for (let n = 0; n < documents; n++) {
 // stale reports whether what the library shows after patching differs from what
 // it shows of the same document loaded again, which is a fault of the library.
 function stale(doc) {
-  return show(sorted(A.toJS(doc))) !== show(sorted(A.toJS(A.load(A.save(doc))))) || undefined
+  return show(sorted(doc)) !== show(sorted(A.load(A.save(doc)))) || undefined
 }
 
 function sorted(v) {

@@ -75,7 +75,9 @@ func (b *builder) tell() {
 	}
 	switch {
 	case o.typ == typeText:
-		b.log(event{obj: o, kind: evSplice, val: value{kind: kindString, str: o.text()}})
+		if text := o.text(); text != "" {
+			b.log(event{obj: o, kind: evSplice, val: value{kind: kindString, str: text}})
+		}
 	case o.typ == typeList:
 		i := 0
 		o.seq.each(func(_ opID, s *slot) {

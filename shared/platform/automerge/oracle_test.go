@@ -25,6 +25,7 @@ type recorded struct {
 	Changes []struct {
 		Raw     []byte
 		Patches []any
+		Stale   bool // the library shows something else after loading it again
 	}
 	Heads []automerge.Hash
 	Value any
@@ -153,7 +154,7 @@ func compare(t *testing.T, doc recorded, sum *tally) {
 		case cmp.Equal(without(want, "conflict"), without(got, "conflict"), cmp.Comparer(sameList)):
 			sum.conflicts++
 			t.Logf("%s, change %d: conflict patches (-want +got):\n%s", doc.Name, i, cmp.Diff(want, got))
-		case counterFault(want, got):
+		case rec.Stale && counterFault(want, got):
 			sum.counters++
 		case cmp.Equal(unmarked(want), unmarked(got), cmp.Comparer(sameList)):
 			sum.marks++
