@@ -1,6 +1,9 @@
 package automerge
 
-import "slices"
+import (
+	"container/heap"
+	"slices"
+)
 
 // event is what a change did at one place, before neighbours are joined.
 type event struct {
@@ -33,13 +36,30 @@ type builder struct {
 	patches []Patch
 	paths   map[*object]*path
 	hidden  map[*object]bool
-	exposed []opID // objects to be told in full, ascending
+	exposed exposed
+}
+
+// exposed is a queue of objects to be told in full, the lowest id first.
+type exposed struct {
+	g     *graph
+	ids   []opID
+	there map[opID]bool
+}
+
+func (e *exposed) Len() int           { return len(e.ids) }
+func (e *exposed) Less(i, j int) bool { return e.g.less(e.ids[i], e.ids[j]) }
+func (e *exposed) Swap(i, j int)      { e.ids[i], e.ids[j] = e.ids[j], e.ids[i] }
+func (e *exposed) Push(x any)         { e.ids = append(e.ids, x.(opID)) }
+func (e *exposed) Pop() any {
+	x := e.ids[len(e.ids)-1]
+	e.ids = e.ids[:len(e.ids)-1]
+	return x
 }
 
 func (b *builder) expose(id opID) {
-	i, ok := slices.BinarySearchFunc(b.exposed, id, b.in.compare)
-	if !ok {
-		b.exposed = slices.Insert(b.exposed, i, id)
+	if !b.exposed.there[id] {
+		b.exposed.there[id] = true
+		heap.Push(&b.exposed, id)
 	}
 }
 
@@ -47,23 +67,22 @@ func (b *builder) expose(id opID) {
 // view is told in full, in the place of what happened to it.
 func (b *builder) run(events []event) {
 	for _, e := range events {
-		for len(b.exposed) > 0 && b.in.less(b.exposed[0], e.obj.id) {
+		for b.exposed.Len() > 0 && b.in.less(b.exposed.ids[0], e.obj.id) {
 			b.tell()
 		}
-		if len(b.exposed) > 0 && b.exposed[0] == e.obj.id {
+		if b.exposed.Len() > 0 && b.exposed.ids[0] == e.obj.id {
 			continue
 		}
 		b.log(e)
 	}
-	for len(b.exposed) > 0 {
+	for b.exposed.Len() > 0 {
 		b.tell()
 	}
 }
 
 // tell tells the first exposed object as it is now.
 func (b *builder) tell() {
-	o := b.in.object(b.exposed[0])
-	b.exposed = b.exposed[1:]
+	o := b.in.object(heap.Pop(&b.exposed).(opID))
 	if _, ok := b.path(o); !ok {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 // counts what is in view afterwards, and is right at its turn in a replay too.
 func (in *integration) patches() []Patch {
 	b := &builder{in: in, paths: map[*object]*path{}, hidden: map[*object]bool{}}
+	b.exposed = exposed{g: &in.graph, there: map[opID]bool{}}
 	groups := map[*object][]*touch{}
 	var objects []*object
 	for _, x := range in.trace.touches {

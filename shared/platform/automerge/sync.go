@@ -35,8 +35,8 @@ func NewSyncState() *SyncState {
 func (d *Doc) ReceiveSync(s *SyncState, m *SyncMessage) {
 	s.idle = s.heard && len(m.Changes) == 0 &&
 		slices.Equal(s.theirHeads, m.Heads) && slices.Equal(s.theirNeed, m.Need)
-	s.inFlight = false
-	s.reset = true
+	answer, had := s.inFlight, len(s.theirHeads) > 0
+	s.inFlight, s.reset = false, true
 
 	d.forget(s.sent, m.Heads)
 	if len(m.Changes) == 0 && slices.Equal(m.Heads, d.Heads()) {
@@ -48,8 +48,9 @@ func (d *Doc) ReceiveSync(s *SyncState, m *SyncMessage) {
 		s.shared = d.topmost(slices.Concat(s.shared, known, d.received(m.Changes)))
 	default:
 		s.shared = sortHashes(known)
-		if len(m.Heads) == 0 {
-			// They lost everything, or never had anything.
+		if len(m.Heads) == 0 && (had || !answer) {
+			// They lost everything or want it sent anew. If instead this answers
+			// what we sent, and they had nothing before, they did not take it.
 			s.lastHeads = nil
 			clear(s.sent)
 		}
