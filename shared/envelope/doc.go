@@ -1,0 +1,13 @@
+// Package envelope seals small secrets for the database: each under a data key
+// of its own, which a KeyProvider wraps with a key that never reaches the
+// database.
+//
+// A sealed secret is bound to its Record, the row it was made for. Whoever can
+// write to the database can therefore destroy secrets, but cannot make the
+// gateway take the secret of one tenant for that of another. Envelopes of
+// version 1, which peat-gateway 0.1 wrote, have no such binding; they are read
+// and never written.
+//
+// What is here: the format, the binding and the provider that holds its key in
+// memory. What is not: storage, and providers that need a network.
+package envelope
