@@ -1,0 +1,149 @@
+// Package genesis is a formation's root of trust: the seed from which its
+// secrets derive, and the bytes in which peat-mesh keeps and shares it. Every
+// derivation and every byte agrees with peat-mesh, so that its nodes and this
+// gateway can be given each other's records.
+//
+// What is not here: how a genesis is protected at rest (shared/envelope) and
+// where it is kept (shared/store).
+package genesis
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
+)
+
+// SecretSize is the length of every secret here, in bytes.
+const SecretSize = 32
+
+// Secret is key material. It does not print.
+//
+// It cannot help this where it is in an unexported field: fmt does not ask a
+// value for its Format there.
+type Secret [SecretSize]byte
+
+const redacted = "[secret]"
+
+// Format hides the secret from every verb of fmt.
+func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
+
+// MarshalText hides the secret from encoders.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue hides the secret from slog.
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// Genesis is what a formation begins with. Whoever has it is the formation's
+// authority.
+type Genesis struct {
+	Name            string // of the mesh; for a gateway's formation its app id
+	Seed            Secret
+	AuthoritySecret Secret // Ed25519 seed of the authority: derived, unless it came from outside
+	CreatedAtMS     uint64 // since the Unix epoch
+	Policy          tenant.EnrollmentPolicy
+}
+
+// New returns a genesis with a fresh seed from random.
+func New(name string, policy tenant.EnrollmentPolicy, createdAt time.Time, random io.Reader) (Genesis, error) {
+	var seed Secret
+	if _, err := io.ReadFull(random, seed[:]); err != nil {
+		return Genesis{}, fmt.Errorf("read random seed: %w", err)
+	}
+	ms := createdAt.UnixMilli()
+	if ms < 0 {
+		return Genesis{}, SerializationError.new("created before 1970")
+	}
+	return FromSeed(name, policy, uint64(ms), seed)
+}
+
+// FromSeed returns the genesis that a seed determines.
+func FromSeed(name string, policy tenant.EnrollmentPolicy, createdAtMS uint64, seed Secret) (Genesis, error) {
+	if err := checkName(name); err != nil {
+		return Genesis{}, err
+	}
+	if _, err := policyByte(policy); err != nil {
+		return Genesis{}, err
+	}
+	g := Genesis{Name: name, Seed: seed, CreatedAtMS: createdAtMS, Policy: policy}
+	g.AuthoritySecret = g.derivedAuthority()
+	return g, nil
+}
+
+// WithAuthority returns g with an authority key from outside in the place of
+// the one that follows from the seed. Mesh id and formation secret remain.
+func (g Genesis) WithAuthority(secret Secret) Genesis {
+	g.AuthoritySecret = secret
+	return g
+}
+
+// ExternalAuthority tells whether the authority key is not the seed's own.
+func (g Genesis) ExternalAuthority() bool { return g.AuthoritySecret != g.derivedAuthority() }
+
+// Credentials returns what a member needs. It holds the formation secret, but
+// nothing that would make the member an authority.
+func (g Genesis) Credentials() Credentials {
+	return Credentials{
+		Name:               g.Name,
+		MeshID:             g.MeshID(),
+		FormationSecret:    g.FormationSecret(),
+		AuthorityPublicKey: g.AuthorityPublicKey(),
+		Policy:             g.Policy,
+	}
+}
+
+// Credentials let a node take part in a formation.
+type Credentials struct {
+	Name               string
+	MeshID             string // 8 characters; peat-mesh checks no more, and neither do we
+	FormationSecret    Secret
+	AuthorityPublicKey ed25519.PublicKey
+	Policy             tenant.EnrollmentPolicy
+}
+
+func checkName(name string) error {
+	switch {
+	case len(name) > math.MaxUint16:
+		// peat-mesh writes such a name with a length that has lost its upper
+		// bits, and the record can never be read again.
+		return SerializationError.new("mesh_name of %d bytes is longer than %d", len(name), math.MaxUint16)
+	case !utf8.ValidString(name):
+		return SerializationError.new("invalid mesh_name: not UTF-8")
+	}
+	return nil
+}
+
+// Class is a class of errors, by the code that peat-mesh has for it. A Class is
+// itself an error, so errors.Is(err, genesis.InvalidDeviceID) asks for it.
+type Class string
+
+// The classes.
+const (
+	SerializationError Class = "SERIALIZATION_ERROR"
+	InvalidDeviceID    Class = "INVALID_DEVICE_ID"
+	InvalidPublicKey   Class = "INVALID_PUBLIC_KEY"
+	KeypairError       Class = "KEYPAIR_ERROR"
+)
+
+// Error makes a Class usable as a target of errors.Is.
+func (c Class) Error() string { return string(c) }
+
+func (c Class) new(format string, args ...any) error {
+	return &Error{Class: c, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Error says what is wrong with an input, never what is in it.
+type Error struct {
+	Class  Class
+	Detail string
+}
+
+func (e *Error) Error() string { return "genesis: " + e.Detail }
+
+// Unwrap lets errors.Is find the class.
+func (e *Error) Unwrap() error { return e.Class }
