@@ -1,0 +1,41 @@
+// Package telemetry is what an operator sees of the gateway from outside: a log
+// and metrics. It decides nothing about what is worth counting; the functions
+// do, each through a small interface of its own.
+//
+// The metrics, beside those of the Go runtime and the process:
+//
+//	peat_gateway_http_requests_total{pattern,method,status}   requests answered
+//	peat_gateway_http_request_duration_seconds{pattern,method} time until the answer was complete
+//	peat_gateway_changes_captured_total                       changes kept in the log
+//	peat_gateway_inputs_refused_total{what}                   input of peers that was not taken
+//	peat_gateway_sync_sessions                                connections of peers now
+//	peat_gateway_sync_sessions_opened_total                   connections of peers ever
+//	peat_gateway_deliveries_total{kind}                       events that a sink has acknowledged
+//	peat_gateway_deliveries_parked_total{kind}                events put aside as undeliverable
+//	peat_gateway_delivery_retries_total{kind}                 attempts that failed and are made again
+//	peat_gateway_delivery_lag_events{kind}                    events not yet delivered
+//	peat_gateway_delivery_lag_seconds{kind}                   age of the oldest of them
+//
+// No label holds what a peer or a caller can choose: no organization, formation,
+// document or path. A label that might is cut off at a number of values; what
+// comes after is "other".
+package telemetry
+
+import (
+	"io"
+	"log/slog"
+)
+
+// NewLogger returns a logger that writes a line of JSON for each record, with
+// times in UTC so that the logs of replicas can be read as one.
+func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{
+		Level: level,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if a.Value.Kind() == slog.KindTime {
+				a.Value = slog.TimeValue(a.Value.Time().UTC())
+			}
+			return a
+		},
+	}))
+}
