@@ -14,8 +14,26 @@ import (
 	"strings"
 )
 
-// KEK is a key encryption key. It does not print.
-type KEK [keySize]byte
+// KEK is a key encryption key. It does not print, and without a key in it
+// nothing can be sealed.
+type KEK struct {
+	// Where fmt does not ask for Format (%p, unexported fields of other structs)
+	// it shows no more of this than an address. That holds for a pointer to a
+	// string; to an array it does not: a wrong verb follows that one.
+	key *string
+}
+
+// NewKEK returns key as a KEK. One of zeros is none.
+func NewKEK(key [keySize]byte) KEK {
+	if key == [keySize]byte{} {
+		return KEK{}
+	}
+	text := string(key[:])
+	return KEK{key: &text}
+}
+
+// IsSet tells whether there is a key.
+func (k KEK) IsSet() bool { return k.key != nil }
 
 const redacted = "[secret]"
 
@@ -30,17 +48,15 @@ func (KEK) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // ParseKEK reads a key of 64 hexadecimal characters. Its errors do not quote s.
 func ParseKEK(s string) (KEK, error) {
-	var kek KEK
 	b, err := hex.DecodeString(s)
-	switch {
-	case err != nil || len(b) != keySize:
+	if err != nil || len(b) != keySize {
 		// The decoder's error would name a character of the key.
 		return KEK{}, fmt.Errorf("a key encryption key is %d hexadecimal characters; this is something else, of %d bytes", 2*keySize, len(s))
-	case [keySize]byte(b) == [keySize]byte{}:
+	}
+	kek := NewKEK([keySize]byte(b))
+	if !kek.IsSet() {
 		return KEK{}, errors.New("a key encryption key of zeros protects nothing")
 	}
-	copy(kek[:], b)
-	clear(b)
 	return kek, nil
 }
 

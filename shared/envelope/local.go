@@ -3,6 +3,7 @@ package envelope
 import (
 	"context"
 	"crypto/cipher"
+	"errors"
 )
 
 // Local is a KeyProvider that holds the key encryption key in memory. Its
@@ -13,7 +14,10 @@ type Local struct {
 
 // NewLocal returns a provider that wraps with kek.
 func NewLocal(kek KEK) (*Local, error) {
-	aead, err := newAEAD(kek[:])
+	if !kek.IsSet() {
+		return nil, errors.New("envelope: no key encryption key")
+	}
+	aead, err := newAEAD([]byte(*kek.key))
 	if err != nil {
 		return nil, err
 	}
