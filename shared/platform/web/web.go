@@ -1,0 +1,154 @@
+// Package web is the HTTP door every function shares: routes as tables, one
+// mapping from a class of failure to a status, strict JSON, paging, and what
+// surrounds each request.
+//
+//	web.go       routes and the handler made of them
+//	serve.go     what happens around every request: id, log, panics, headers
+//	problem.go   the one table from a fault to a status; problem documents
+//	json.go      reading and writing JSON; strict.go finds what is wrong in it
+//	page.go      lists in pages
+package web
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Role is the least a caller must be for a route. What roles there are, and who
+// has them, is decided by Options.Authorize.
+type Role string
+
+// Anyone marks a route that is open to the world. It has to be written down: a
+// route without any Role does not start.
+const Anyone Role = "anyone"
+
+// Route is one line in a function's table of doors.
+type Route struct {
+	Pattern string // as http.ServeMux reads it, with a method
+	Need    Role
+	Handle  func(w http.ResponseWriter, r *http.Request) error
+	Stream  bool // holds its connection: no time limit (WebSockets)
+	Quiet   bool // called all the time by machines: logged only if it fails
+}
+
+// DefaultMaxBody is the longest request body, in bytes, unless Options say otherwise.
+const DefaultMaxBody = 1 << 20
+
+// DefaultTimeout ends the work on a request, unless Options say otherwise.
+const DefaultTimeout = 25 * time.Second
+
+// Options are what the routes of a process have in common.
+type Options struct {
+	Log *slog.Logger
+
+	// Authorize decides whether the caller has the role and returns the context
+	// to go on with. Path values are known by then. Without it only routes that
+	// need Anyone are served.
+	Authorize func(r *http.Request, need Role) (context.Context, error)
+
+	// Observe hears of every finished request; nil hears nothing.
+	Observe func(Observation)
+
+	MaxBody int64         // 0 is DefaultMaxBody
+	Timeout time.Duration // 0 is DefaultTimeout
+}
+
+// Observation is one finished request. Pattern is empty if no route matched.
+type Observation struct {
+	Pattern  string
+	Method   string
+	Status   int
+	Duration time.Duration
+}
+
+// Mux serves the routes, and everything else as a problem document.
+func Mux(routes []Route, o Options) (http.Handler, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxBody == 0 {
+		o.MaxBody = DefaultMaxBody
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	m := &mux{Options: o, routes: http.NewServeMux(), quiet: map[string]bool{}}
+	for _, route := range routes {
+		if err := m.add(route); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+type mux struct {
+	Options
+	routes *http.ServeMux
+	quiet  map[string]bool // by pattern
+}
+
+func (m *mux) add(route Route) (err error) {
+	switch {
+	case route.Need == "":
+		return fmt.Errorf("route %q does not say who may call it", route.Pattern)
+	case route.Need != Anyone && m.Authorize == nil:
+		return fmt.Errorf("route %q needs %s and nothing here authorizes", route.Pattern, route.Need)
+	case route.Handle == nil:
+		return fmt.Errorf("route %q has no handler", route.Pattern)
+	}
+	// ServeMux panics on patterns that clash or cannot be read.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("route %q: %v", route.Pattern, p)
+		}
+	}()
+	m.routes.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) { m.handle(route, w, r) })
+	m.quiet[route.Pattern] = route.Quiet
+	return nil
+}
+
+// handle runs one route: the caller's right first, then the handler.
+func (m *mux) handle(route Route, w http.ResponseWriter, r *http.Request) {
+	if route.Need != Anyone {
+		ctx, err := m.Authorize(r, route.Need)
+		if err != nil {
+			m.fail(w, r, err)
+			return
+		}
+		r = r.WithContext(ctx)
+	}
+	if !route.Stream {
+		ctx, cancel := context.WithTimeout(r.Context(), m.Timeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+		r.Body = http.MaxBytesReader(w, r.Body, m.MaxBody)
+	}
+	if err := route.Handle(w, r); err != nil {
+		m.fail(w, r, err)
+	}
+}
+
+// Handler makes an ordinary handler usable in a Route.
+func Handler(h http.Handler) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		h.ServeHTTP(w, r)
+		return nil
+	}
+}
+
+// Server returns a server for h with limits that a slow or silent client cannot
+// outlast. Connections taken over by a handler (WebSockets) are free of them.
+func Server(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
