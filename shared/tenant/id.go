@@ -40,13 +40,13 @@ func check(field, s string) error {
 	case len(s) > MaxIDBytes:
 		return invalid(field, "is longer than 128 bytes")
 	case s == reserved:
-		return invalid(field, "is reserved")
+		return invalid(field, "'_org' is reserved by the gateway and cannot be used")
 	case !isAlphanumeric(s[0]):
-		return invalid(field, "must begin with a letter or digit")
+		return invalid(field, "must start with an alphanumeric character")
 	}
 	for i := 1; i < len(s); i++ {
 		if !isAlphanumeric(s[i]) && s[i] != '-' && s[i] != '_' {
-			return invalid(field, "may hold only letters, digits, '-' and '_'")
+			return invalid(field, "contains invalid characters (allowed: a-zA-Z0-9_-)")
 		}
 	}
 	return nil
