@@ -75,7 +75,7 @@ func TestKEKFileIsMadeOnce(t *testing.T) {
 	if err != nil || !same(t, first, second) {
 		t.Errorf("the second start has another key (%v)", err)
 	}
-	text, err := os.ReadFile(path)
+	text, _ := os.ReadFile(path)
 	if kek, err := envelope.ParseKEK(strings.TrimSuffix(string(text), "\n")); err != nil || !same(t, kek, first) {
 		t.Errorf("the file holds something else: %v", err)
 	}
