@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge/automergetest"
@@ -16,6 +17,16 @@ func fuzzLimits() automerge.Limits {
 	lim.MaxOps, lim.MaxPreds = 2000, 4000
 	lim.MaxInflatedBytes = 1 << 20
 	return lim
+}
+
+// prompt fails the execution if it takes longer than any of its size should.
+func prompt(t *testing.T) func() {
+	start := time.Now()
+	return func() {
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("took %s", took)
+		}
+	}
 }
 
 // repaired gives a chunk the length and checksum its body should have, so that
@@ -42,6 +53,7 @@ func FuzzDecodeChange(f *testing.F) {
 	}
 	f.Add(craft(1, 1, puts(3)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer prompt(t)()
 		for _, chunk := range [][]byte{b, repaired(b)} {
 			c, err := automerge.DecodeChange(chunk, fuzzLimits())
 			if err != nil {
@@ -68,6 +80,7 @@ func FuzzDecodeSyncMessage(f *testing.F) {
 	automergetest.NewAuthor("aa").Commit(d, automergetest.Put(1, "k"))
 	f.Add(d.GenerateSync(automerge.NewSyncState(), nil).Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer prompt(t)()
 		m, err := automerge.DecodeSyncMessage(b, fuzzLimits())
 		if err != nil {
 			return
@@ -117,6 +130,7 @@ func FuzzApply(f *testing.F) {
 		f.Add(pack(chunks...))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer prompt(t)()
 		d, view := automerge.NewDoc(), newView()
 		replayed := automerge.NewDoc()
 		try := func(chunk []byte) {
@@ -131,12 +145,11 @@ func FuzzApply(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if json, err := automerge.PatchesJSON(ps, 1<<20); err == nil {
-				view.apply(t, patchValues(t, ps))
-				_ = json
-			} else {
+			if _, err := automerge.PatchesJSON(ps, 1<<20); err != nil {
 				view = nil
+				return
 			}
+			view.apply(t, patchValues(t, ps))
 		}
 		try(first)
 		for len(b) >= 2 && view != nil {
