@@ -35,8 +35,7 @@ func readmeCurls(t testing.TB) []string {
 	return lines
 }
 
-// TestReadme runs the README's curl lines, in order, as they are printed; only
-// the address is that of the gateway started here.
+// TestReadme runs the README's curl lines, in order, as they are printed.
 func TestReadme(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		testenv.Missing(t, "curl", "curl is not installed")
@@ -48,9 +47,9 @@ func TestReadme(t *testing.T) {
 	g := startGateway(t, options{})
 	// Statuses of failure count here as failures, which they do not for a reader.
 	script := "set -euo pipefail\ncurl() { command curl --fail-with-body -sS \"$@\"; }\n" +
-		strings.ReplaceAll(strings.Join(lines, "\necho\n"), "http://127.0.0.1:8080", g.url)
+		strings.Join(lines, "\necho\n")
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
-	cmd.Env = append(os.Environ(), "TOKEN="+adminToken)
+	cmd.Env = append(os.Environ(), "PEAT="+g.url, "TOKEN="+adminToken)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, strings.Join(lines, "\n"), out)
