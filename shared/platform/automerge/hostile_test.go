@@ -92,7 +92,7 @@ func TestBombs(t *testing.T) {
 		"object that is not there":   {craft(1, 1, column{0x01, run(1, 0)}, column{0x02, run(1, 9)}, column{0x15, run(1, 1, 'k')}, column{0x42, run(1, 1)}), automerge.ErrBadOp},
 		"value longer than the data": {craft(1, 1, column{0x15, run(1, 1, 'k')}, column{0x42, run(1, 1)}, column{0x56, run(1, 0xf6, 0xff, 0xff, 0xff, 0x0f)}), automerge.ErrMalformed},
 		"bad UTF-8":                  {craft(1, 1, column{0x15, run(1, 1, 0xff)}, column{0x42, run(1, 1)}), automerge.ErrMalformed},
-		"deflate bomb of 1 GB":       {deflated(1 << 30), automerge.ErrLimit},
+		"deflate bomb":               {deflated(64 << 20), automerge.ErrLimit},
 		"document chunk":             {automergetest.Chunk(0, nil), automerge.ErrMalformed},
 		"bundle":                     {automergetest.Chunk(3, nil), automerge.ErrMalformed},
 		"nothing":                    {nil, automerge.ErrMalformed},
