@@ -219,3 +219,8 @@ func deterministicID(parts ...string) string {
 	}
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h.Sum(nil)))
 }
+
+// Ping is what a PingSource sends; a single process makes its own.
+func Ping(now time.Time) cloudevents.Event {
+	return with(newEvent(PingType, "/sweep", "", now), map[string]string{"sweep": "due"})
+}
