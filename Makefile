@@ -58,7 +58,7 @@ fuzz: ## Run each fuzz target for a while (TIME=10s)
 
 .PHONY: bench
 bench: ## Measure capture, delivery, latency and memory; print a table
-	go run ./test/bench
+	go test ./test -run '^$$' -bench BenchmarkGateway -benchtime 1x -timeout 20m
 
 .PHONY: golden
 golden: ## Accept what the tests now produce as their golden files, and show the difference

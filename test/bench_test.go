@@ -1,0 +1,469 @@
+package test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge/automergetest"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
+)
+
+// BenchmarkGateway measures a whole gateway, once, and prints a table: `make
+// bench`. It runs on SQLite, or on Postgres with PEAT_BENCH_POSTGRES=1.
+func BenchmarkGateway(b *testing.B) {
+	var env []string
+	engine := "sqlite"
+	if os.Getenv("PEAT_BENCH_POSTGRES") == "1" {
+		env, engine = append(env, "PEAT_DATABASE_URL="+testenv.Postgres(b)), "postgres"
+	}
+	var table table
+	table.row("store", engine, "")
+	capturedEvents := benchCapture(b, &table, env)
+	benchDelivery(b, &table, capturedEvents)
+	benchLatency(b, &table, env)
+	benchMemory(b, &table, env)
+	fmt.Printf("\n%s\n", table.text())
+	for b.Loop() { // everything is measured above; the framework wants a loop
+	}
+}
+
+type table struct{ rows [][3]string }
+
+func (t *table) row(what, value, note string) {
+	t.rows = append(t.rows, [3]string{what, value, note})
+	fmt.Fprintf(os.Stderr, "  %s: %s  %s\n", what, value, note)
+}
+
+func (t *table) text() string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "measured\tvalue\t")
+	for _, r := range t.rows {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", r[0], r[1], r[2])
+	}
+	w.Flush()
+	return out.String()
+}
+
+// history is a document's changes as one author made them.
+type history struct {
+	id     string
+	chunks [][]byte
+	hashes [][32]byte
+}
+
+// histories makes documents of a few kinds of edits: what is typical of small
+// records with some text and a list.
+func histories(documents, changes int) []history {
+	out := make([]history, documents)
+	for d := range out {
+		sum := sha256.Sum256([]byte(fmt.Sprintf("bench document %d of %d", d, documents)))
+		h := history{id: string(automerge.NewDocumentID([16]byte(sum[:])))}
+		doc := automerge.NewDoc()
+		author := automergetest.NewAuthor(fmt.Sprintf("%032x", d+1))
+		for c := range changes {
+			var edit automergetest.Edit
+			switch {
+			case c == 0:
+				edit = automergetest.Put(map[string]any{
+					"name": "unit", "count": automergetest.Counter(0), "log": automergetest.Text(""), "items": []any{},
+				}, "unit")
+			case c%4 == 1:
+				edit = automergetest.Put(float64(c)/7, "unit", "fuel")
+			case c%4 == 2:
+				edit = automergetest.Increment(1, "unit", "count")
+			case c%4 == 3:
+				edit = automergetest.Splice(0, "seen ", "unit", "log", 0)
+			default:
+				edit = automergetest.Insert(c, "unit", "items", 0)
+			}
+			chunk := author.Commit(doc, edit)
+			h.chunks = append(h.chunks, chunk)
+			h.hashes = append(h.hashes, sha256.Sum256(chunk[8:]))
+		}
+		out[d] = h
+	}
+	return out
+}
+
+// bring is a sync message that brings chunks and claims the last as its head.
+func bring(head [32]byte, chunks ...[]byte) []byte {
+	b := append([]byte{0x42, 1}, head[:]...)
+	return append(b, message(chunks...)[2:]...)
+}
+
+// headsOf reads the heads of a sync message, which its sender has stored.
+func headsOf(data []byte) [][32]byte {
+	if len(data) < 2 || data[0] != 0x42 {
+		return nil
+	}
+	n, size := binary.Uvarint(data[1:])
+	data = data[1+size:]
+	var heads [][32]byte
+	for range n {
+		if len(data) < 32 {
+			return nil
+		}
+		heads = append(heads, [32]byte(data))
+		data = data[32:]
+	}
+	return heads
+}
+
+// acknowledged calls seen for each head that the gateway claims to have stored,
+// until the session ends.
+func acknowledged(s *session, seen func(head [32]byte)) {
+	for m := range s.frames {
+		data, _ := m["data"].([]byte)
+		for _, h := range headsOf(data) {
+			seen(h)
+		}
+	}
+}
+
+type captured struct {
+	g         *gateway
+	formation string
+	n         int
+}
+
+// benchCapture: how many changes a second are stored, from one peer with the
+// backlog of a day: many documents, changes in bundles.
+func benchCapture(b *testing.B, t *table, env []string) captured {
+	const documents, changes, bundle = 100, 100, 20
+	g := startGateway(b, options{env: env})
+	formation := g.formation("acme", "capture")
+	made := histories(documents, changes)
+	s := join(b, g.ticket(formation, nil).URL, "bench")
+
+	wanted := map[[32]byte]bool{}
+	for _, h := range made {
+		wanted[h.hashes[changes-1]] = true
+	}
+	done := make(chan struct{})
+	go acknowledged(s, func(head [32]byte) {
+		if delete(wanted, head); len(wanted) == 0 {
+			select {
+			case <-done:
+			default:
+				close(done)
+			}
+		}
+	})
+	begin := time.Now()
+	for at := 0; at < changes; at += bundle {
+		for _, h := range made {
+			last := at + bundle - 1
+			if err := s.sync(h.id, bring(h.hashes[last], h.chunks[at:last+1]...)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	select {
+	case <-done:
+	case <-time.After(2 * time.Minute):
+		b.Fatalf("not all changes were acknowledged; the session: %v", s.ended)
+	}
+	took := time.Since(begin)
+	n := documents * changes
+	t.row("capture", fmt.Sprintf("%.0f changes/s", float64(n)/took.Seconds()), fmt.Sprintf("%d changes of %d documents, bundles of %d", n, documents, bundle))
+	return captured{g, formation, n}
+}
+
+// benchDelivery: how fast the log leaves by each driver, beside the bare client
+// publishing the same payloads to the same receiver, with as much at a time.
+func benchDelivery(b *testing.B, t *table, c captured) {
+	g, n := c.g, c.n
+	rate := func(took time.Duration) float64 { return float64(n) / took.Seconds() }
+	report := func(kind string, ours, bare time.Duration, how string) {
+		t.row("deliver "+kind, fmt.Sprintf("%.0f events/s", rate(ours)), fmt.Sprintf("%.2f of the bare client's %.0f/s (%s)", rate(ours)/rate(bare), rate(bare), how))
+	}
+	sinkURL := c.formation + "/cdc/sinks"
+	wait := func(kind string, count func() int) time.Duration {
+		begin := time.Now()
+		within(b, 3*time.Minute, kind, func() (bool, string) {
+			got := count()
+			return got >= n, fmt.Sprintf("%d of %d; %s", got, n, g.lags(b, c.formation))
+		})
+		return time.Since(begin)
+	}
+
+	// webhook; it also collects the payloads for the bare clients
+	var got atomic.Int64
+	var mu sync.Mutex
+	var payloads [][]byte
+	keep := true
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if keep {
+			mu.Lock()
+			payloads = append(payloads, body)
+			mu.Unlock()
+		}
+		got.Add(1)
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer receiver.Close()
+	s := g.sink(c.formation, "webhook", map[string]any{"url": receiver.URL})
+	ours := wait("webhook", func() int { return int(got.Load()) })
+	g.do("DELETE", sinkURL+"/"+s.ID, nil, nil, 204)
+	keep = false
+	payloads = payloads[:n]
+	report("webhook", ours, bareWebhook(b, receiver.URL, payloads), "net/http, 16 at a time")
+
+	// nats
+	s = g.sink(c.formation, "nats", map[string]any{"subject_prefix": "bench", "stream": "BENCH"})
+	ours = wait("nats", func() int { n, _ := natsCount(g.natsURL, "BENCH"); return n })
+	g.do("DELETE", sinkURL+"/"+s.ID, nil, nil, 204)
+	report("nats", ours, bareNATS(b, g.natsURL, payloads), "nats.go, asynchronous, 256 in flight")
+
+	// file
+	path := g.sinkFile("bench.ndjson")
+	s = g.sink(c.formation, "file", map[string]any{"path": "bench.ndjson"})
+	ours = wait("file", func() int { return lineCount(path) })
+	g.do("DELETE", sinkURL+"/"+s.ID, nil, nil, 204)
+	report("file", ours, bareFile(b, payloads), "os.File, fsync every 100 lines")
+}
+
+func lineCount(path string) int {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	return bytes.Count(b, []byte("\n"))
+}
+
+func bareWebhook(b *testing.B, url string, payloads [][]byte) time.Duration {
+	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
+	next := make(chan []byte)
+	var wg sync.WaitGroup
+	begin := time.Now()
+	for range 16 {
+		wg.Go(func() {
+			for p := range next {
+				resp, err := c.Post(url, "application/cloudevents+json", bytes.NewReader(p))
+				if err != nil {
+					b.Error(err)
+					continue
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+		})
+	}
+	for _, p := range payloads {
+		next <- p
+	}
+	close(next)
+	wg.Wait()
+	return time.Since(begin)
+}
+
+func bareNATS(b *testing.B, url string, payloads [][]byte) time.Duration {
+	nc, err := nats.Connect(url)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(256))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "BARE", Subjects: []string{"bare.>"}}); err != nil {
+		b.Fatal(err)
+	}
+	begin := time.Now()
+	for i, p := range payloads {
+		if _, err := js.PublishAsync("bare.x", p, jetstream.WithMsgID(strconv.Itoa(i))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-ctx.Done():
+		b.Fatal("the bare client was not acknowledged")
+	}
+	return time.Since(begin)
+}
+
+func bareFile(b *testing.B, payloads [][]byte) time.Duration {
+	f, err := os.Create(filepath.Join(b.TempDir(), "bare.ndjson"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	w := bufio.NewWriterSize(f, 1<<20)
+	begin := time.Now()
+	for i, p := range payloads {
+		w.Write(p)
+		w.WriteByte('\n')
+		if i%100 == 99 || i == len(payloads)-1 {
+			if w.Flush() != nil || f.Sync() != nil {
+				b.Fatal("the file cannot be written")
+			}
+		}
+	}
+	return time.Since(begin)
+}
+
+// benchLatency: at 500 changes a second, one at a time on many documents, how
+// long until the peer is told that a change is stored, and until a webhook has it.
+func benchLatency(b *testing.B, t *table, env []string) {
+	const perSecond, seconds, documents = 500, 10, 50
+	g := startGateway(b, options{env: env})
+	formation := g.formation("acme", "latency")
+	const changes = perSecond * seconds / documents
+	made := histories(documents, changes)
+	s := join(b, g.ticket(formation, nil).URL, "bench")
+
+	var mu sync.Mutex
+	sent, stored, arrived := map[[32]byte]time.Time{}, map[[32]byte]time.Duration{}, map[[32]byte]time.Duration{}
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		now := time.Now()
+		if _, after, ok := bytes.Cut(body, []byte(`"change_hash":"`)); ok && len(after) >= 64 {
+			var h [32]byte
+			hex.Decode(h[:], after[:64])
+			mu.Lock()
+			if _, again := arrived[h]; !again {
+				arrived[h] = now.Sub(sent[h])
+			}
+			mu.Unlock()
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer receiver.Close()
+	g.sink(formation, "webhook", map[string]any{"url": receiver.URL})
+	go acknowledged(s, func(head [32]byte) {
+		now := time.Now()
+		mu.Lock()
+		defer mu.Unlock()
+		if at, ok := sent[head]; ok {
+			if _, again := stored[head]; !again {
+				stored[head] = now.Sub(at)
+			}
+		}
+	})
+	begin := time.Now()
+	for i := range documents * changes {
+		h := made[i%documents]
+		c := i / documents
+		time.Sleep(time.Until(begin.Add(time.Duration(i) * time.Second / perSecond)))
+		mu.Lock()
+		sent[h.hashes[c]] = time.Now()
+		mu.Unlock()
+		if err := s.sync(h.id, bring(h.hashes[c], h.chunks[c])); err != nil {
+			b.Fatal(err)
+		}
+	}
+	sending := time.Since(begin)
+	n := documents * changes
+	within(b, time.Minute, "the last change", func() (bool, string) {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(arrived) == n, fmt.Sprintf("%d stored, %d arrived of %d", len(stored), len(arrived), n)
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	note := fmt.Sprintf("%d changes at %.0f/s", n, float64(n)/sending.Seconds())
+	t.row("received → acknowledged to the peer", percentiles(stored), fmt.Sprintf("%s; %d heads acknowledged singly", note, len(stored)))
+	t.row("received → at a webhook", percentiles(arrived), note)
+}
+
+func percentiles(of map[[32]byte]time.Duration) string {
+	var all []time.Duration
+	for _, d := range of {
+		all = append(all, d)
+	}
+	if len(all) == 0 {
+		return "none"
+	}
+	slices.Sort(all)
+	at := func(p int) time.Duration { return all[min(len(all)-1, len(all)*p/100)].Round(100 * time.Microsecond) }
+	return fmt.Sprintf("p50 %s, p99 %s", at(50), at(99))
+}
+
+// benchMemory: what a document costs that a connected peer has synced and nobody
+// touches any more.
+func benchMemory(b *testing.B, t *table, env []string) {
+	const documents, changes = 2000, 10
+	g := startGateway(b, options{env: append(env, "PEAT_DOCUMENT_IDLE=1s", "GOGC=10")})
+	formation := g.formation("acme", "memory")
+	s := join(b, g.ticket(formation, nil).URL, "bench")
+	live := func() int { // the smallest heap seen, garbage being collected early
+		least := 0
+		for range 60 {
+			if n := g.metric("go_memstats_heap_alloc_bytes"); least == 0 || n < least {
+				least = n
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		return least
+	}
+	before := live()
+	var stored atomic.Int64
+	last := map[[32]byte]bool{}
+	made := histories(documents, changes)
+	for _, h := range made {
+		last[h.hashes[changes-1]] = true
+	}
+	go acknowledged(s, func(head [32]byte) {
+		if last[head] {
+			last[head] = false
+			stored.Add(1)
+		}
+	})
+	for _, h := range made {
+		if err := s.sync(h.id, bring(h.hashes[changes-1], h.chunks...)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	within(b, time.Minute, "all documents stored", func() (bool, string) {
+		return stored.Load() == documents, fmt.Sprint(stored.Load())
+	})
+	time.Sleep(8 * time.Second) // idle, and let go
+	after := live()
+	t.row("memory per idle document", fmt.Sprintf("%d bytes", max(0, after-before)/documents),
+		fmt.Sprintf("%d documents of %d changes, their peer connected; heap %d kB before, %d kB after", documents, changes, before>>10, after>>10))
+}
+
+// metric reads one value from /metrics.
+func (g *gateway) metric(name string) int {
+	g.t.Helper()
+	status, body := g.call("GET", "/metrics", nil, nil)
+	for line := range strings.Lines(body) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			f, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				g.t.Fatal(err)
+			}
+			return int(f)
+		}
+	}
+	g.t.Fatalf("/metrics (status %d) has no %s", status, name)
+	return 0
+}
