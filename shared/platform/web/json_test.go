@@ -110,7 +110,7 @@ func TestReadJSONReadsTheRequest(t *testing.T) {
 		}
 		return web.WriteJSON(w, 201, v)
 	}
-	h := open(t, web.Options{MaxBody: 32},
+	h := open(web.Options{MaxBody: 32},
 		web.Route{Pattern: "POST /x", Need: web.Anyone, Handle: read}, web.Route{Pattern: "PATCH /x", Need: web.Anyone, Handle: read},
 		web.Route{Pattern: "POST /maybe", Need: web.Anyone, Handle: func(w http.ResponseWriter, r *http.Request) error {
 			v := inner{Max: 7}
@@ -193,6 +193,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
+func itself(s string) string { return s }
+
 func TestListWalksThroughEverything(t *testing.T) {
 	all := []string{"a", "b", "c", "d", "e"}
 	var got []string
@@ -204,7 +206,7 @@ func TestListWalksThroughEverything(t *testing.T) {
 				found = append(found, s)
 			}
 		}
-		l := web.NewList(found, p, func(s string) string { return s })
+		l := web.NewList(p, found, itself, itself)
 		got = append(got, l.Items...)
 		if l.Next == nil {
 			break
@@ -218,7 +220,7 @@ func TestListWalksThroughEverything(t *testing.T) {
 	if diff := cmp.Diff(all, got); diff != "" {
 		t.Error(diff)
 	}
-	empty, err := json.Marshal(web.MapList(web.NewList(nil, p, func(s string) string { return s }), strings.ToUpper))
+	empty, err := json.Marshal(web.NewList(p, nil, itself, strings.ToUpper))
 	if err != nil || string(empty) != `{"items":[],"next":null}` {
 		t.Errorf("%s %v", empty, err)
 	}

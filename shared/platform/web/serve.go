@@ -76,7 +76,7 @@ func (m *mux) finish(out *recorder, r *http.Request, begin time.Time) {
 	m.Log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", status,
 		"bytes", out.bytes, "ms", took.Milliseconds(), "remote", r.RemoteAddr, "request_id", RequestID(r.Context()))
 	if m.Observe != nil {
-		m.Observe(Observation{Pattern: r.Pattern, Method: r.Method, Status: status, Duration: took})
+		m.Observe(r.Pattern, r.Method, status, took)
 	}
 	if p == http.ErrAbortHandler {
 		panic(p) // the server's own way to break off an answer

@@ -17,13 +17,18 @@ import (
 	"time"
 )
 
-// Role is the least a caller must be for a route. What roles there are, and who
-// has them, is decided by Options.Authorize.
+// Role is the least a caller must be for a route. Who has which is decided by
+// Options.Authorize.
 type Role string
 
-// Anyone marks a route that is open to the world. It has to be written down: a
-// route without any Role does not start.
-const Anyone Role = "anyone"
+// The roles, from the least to the most. Anyone marks a route that is open to the
+// world; it has to be written down, for a route without a Role does not start.
+const (
+	Anyone       Role = "anyone"
+	Viewer       Role = "viewer"
+	OrgAdmin     Role = "org-admin"
+	GatewayAdmin Role = "gateway-admin"
+)
 
 // Route is one line in a function's table of doors.
 type Route struct {
@@ -49,23 +54,18 @@ type Options struct {
 	// need Anyone are served.
 	Authorize func(r *http.Request, need Role) (context.Context, error)
 
-	// Observe hears of every finished request; nil hears nothing.
-	Observe func(Observation)
+	// Observe hears of every finished request; nil hears nothing. The pattern is
+	// empty if no route matched.
+	Observe func(pattern, method string, status int, took time.Duration)
 
 	MaxBody int64         // 0 is DefaultMaxBody
 	Timeout time.Duration // 0 is DefaultTimeout
 }
 
-// Observation is one finished request. Pattern is empty if no route matched.
-type Observation struct {
-	Pattern  string
-	Method   string
-	Status   int
-	Duration time.Duration
-}
-
-// Mux serves the routes, and everything else as a problem document.
-func Mux(routes []Route, o Options) (http.Handler, error) {
+// Mux serves the routes, and answers everything else with a problem document. Like
+// http.ServeMux it panics on a table that cannot be served: that is a mistake in
+// the program, and one that must not wait for the first request.
+func Mux(routes []Route, o Options) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -77,11 +77,9 @@ func Mux(routes []Route, o Options) (http.Handler, error) {
 	}
 	m := &mux{Options: o, routes: http.NewServeMux(), quiet: map[string]bool{}}
 	for _, route := range routes {
-		if err := m.add(route); err != nil {
-			return nil, err
-		}
+		m.add(route)
 	}
-	return m, nil
+	return m
 }
 
 type mux struct {
@@ -90,24 +88,17 @@ type mux struct {
 	quiet  map[string]bool // by pattern
 }
 
-func (m *mux) add(route Route) (err error) {
+func (m *mux) add(route Route) {
 	switch {
 	case route.Need == "":
-		return fmt.Errorf("route %q does not say who may call it", route.Pattern)
+		panic(fmt.Sprintf("route %q does not say who may call it", route.Pattern))
 	case route.Need != Anyone && m.Authorize == nil:
-		return fmt.Errorf("route %q needs %s and nothing here authorizes", route.Pattern, route.Need)
+		panic(fmt.Sprintf("route %q needs %s and nothing here authorizes", route.Pattern, route.Need))
 	case route.Handle == nil:
-		return fmt.Errorf("route %q has no handler", route.Pattern)
+		panic(fmt.Sprintf("route %q has no handler", route.Pattern))
 	}
-	// ServeMux panics on patterns that clash or cannot be read.
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("route %q: %v", route.Pattern, p)
-		}
-	}()
 	m.routes.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) { m.handle(route, w, r) })
 	m.quiet[route.Pattern] = route.Quiet
-	return nil
 }
 
 // handle runs one route: the caller's right first, then the handler.
