@@ -206,7 +206,7 @@ func TestListWalksThroughEverything(t *testing.T) {
 				found = append(found, s)
 			}
 		}
-		l := web.NewList(p, found, itself, itself)
+		l := web.NewList(found, p, itself)
 		got = append(got, l.Items...)
 		if l.Next == nil {
 			break
@@ -220,7 +220,7 @@ func TestListWalksThroughEverything(t *testing.T) {
 	if diff := cmp.Diff(all, got); diff != "" {
 		t.Error(diff)
 	}
-	empty, err := json.Marshal(web.NewList(p, nil, itself, strings.ToUpper))
+	empty, err := json.Marshal(web.MapList(web.NewList(nil, p, itself), strings.ToUpper))
 	if err != nil || string(empty) != `{"items":[],"next":null}` {
 		t.Errorf("%s %v", empty, err)
 	}

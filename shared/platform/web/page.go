@@ -82,17 +82,25 @@ type List[T any] struct {
 	Next  *string `json:"next"`
 }
 
-// NewList makes a page of what the store returned for Limit+1: key is what After
-// is compared with, show an item's JSON form.
-func NewList[T, U any](p Page, found []T, key func(T) string, show func(T) U) List[U] {
-	l := List[U]{Items: []U{}} // [] and not null
-	for i, v := range found {
-		if i == p.Limit {
-			next := EncodeCursor(key(found[i-1]))
-			l.Next = &next
-			break
-		}
-		l.Items = append(l.Items, show(v))
+// NewList makes a page of what the store returned for Limit+1.
+func NewList[T any](found []T, p Page, key func(T) string) List[T] {
+	l := List[T]{Items: found}
+	if len(found) > p.Limit {
+		l.Items = found[:p.Limit]
+		next := EncodeCursor(key(l.Items[p.Limit-1]))
+		l.Next = &next
+	}
+	if l.Items == nil {
+		l.Items = []T{} // [] and not null
 	}
 	return l
+}
+
+// MapList turns a page of things into a page of their JSON forms.
+func MapList[T, U any](l List[T], f func(T) U) List[U] {
+	out := List[U]{Items: make([]U, len(l.Items)), Next: l.Next}
+	for i, v := range l.Items {
+		out.Items[i] = f(v)
+	}
+	return out
 }
