@@ -1,0 +1,88 @@
+// Package orgs says who exists: organizations, and the formations they own. A
+// formation is made with its root of trust, the genesis, which is sealed before
+// it is kept and never leaves the gateway.
+//
+//	orgs.go       doors
+//	org.go        create, list, get, change, delete an organization
+//	formation.go  create, list, get, delete a formation
+//	wire.go       the JSON of both
+package orgs
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/defenseunicorns/peat-gateway/shared/access"
+	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
+	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
+)
+
+// Deps is everything this function needs, and nothing it does not.
+type Deps struct {
+	Store  *store.Store
+	Keys   envelope.KeyProvider
+	Random io.Reader // of seeds
+	Notify func()    // the outbox has something in it
+	Log    *slog.Logger
+	Now    func() time.Time
+}
+
+// Function is the function.
+type Function struct{ Deps }
+
+// New returns the function, ready.
+func New(d Deps) *Function { return &Function{d} }
+
+// Routes are the doors.
+func (f *Function) Routes() []web.Route {
+	return []web.Route{
+		{Pattern: "POST /orgs", Need: web.GatewayAdmin, Handle: f.postOrg},
+		{Pattern: "GET /orgs", Need: web.GatewayAdmin, Handle: f.listOrgs},
+		{Pattern: "GET /orgs/{org}", Need: web.Viewer, Handle: f.getOrg},
+		{Pattern: "PATCH /orgs/{org}", Need: web.GatewayAdmin, Handle: f.patchOrg},
+		{Pattern: "DELETE /orgs/{org}", Need: web.GatewayAdmin, Handle: f.deleteOrg},
+
+		{Pattern: "POST /orgs/{org}/formations", Need: web.OrgAdmin, Handle: f.postFormation},
+		{Pattern: "GET /orgs/{org}/formations", Need: web.Viewer, Handle: f.listFormations},
+		{Pattern: "GET /orgs/{org}/formations/{app}", Need: web.Viewer, Handle: f.getFormation},
+		{Pattern: "DELETE /orgs/{org}/formations/{app}", Need: web.OrgAdmin, Handle: f.deleteFormation},
+	}
+}
+
+// Events is empty: nothing that happens elsewhere changes who exists.
+func (f *Function) Events() []bus.Subscription { return nil }
+
+// audit begins the entry of an act by the request's caller.
+func (f *Function) audit(r *http.Request, org tenant.OrgID, action, target string, detail map[string]any) store.Audit {
+	return store.Audit{
+		Org: org, At: f.Now(), Actor: access.FromContext(r.Context()).Name, Action: action, Target: target,
+		RequestID: web.RequestID(r.Context()), Detail: detail,
+	}
+}
+
+// orgOf reads the path. A name that cannot exist is simply not found.
+func orgOf(r *http.Request) (tenant.OrgID, error) {
+	org, err := tenant.ParseOrgID(r.PathValue("org"))
+	if err != nil {
+		return "", fault.NotFound.New("no such organization")
+	}
+	return org, nil
+}
+
+func keyOf(r *http.Request) (tenant.Key, error) {
+	org, err := orgOf(r)
+	if err != nil {
+		return tenant.Key{}, err
+	}
+	app, err := tenant.ParseAppID(r.PathValue("app"))
+	if err != nil {
+		return tenant.Key{}, fault.NotFound.New("no such formation")
+	}
+	return tenant.Key{Org: org, App: app}, nil
+}

@@ -1,0 +1,80 @@
+package orgs
+
+import (
+	"encoding/hex"
+	"time"
+
+	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
+)
+
+// orgRequest makes an organization. A quota that is left out has its default.
+type orgRequest struct {
+	ID          string         `json:"org_id"`
+	DisplayName string         `json:"display_name"`
+	Quotas      *quotasRequest `json:"quotas,omitempty"`
+}
+
+// orgPatch changes an organization. What is left out stays.
+type orgPatch struct {
+	DisplayName *string        `json:"display_name,omitempty"`
+	Quotas      *quotasRequest `json:"quotas,omitempty"`
+}
+
+type quotasRequest struct {
+	MaxFormations            *int `json:"max_formations,omitempty"`
+	MaxPeersPerFormation     *int `json:"max_peers_per_formation,omitempty"`
+	MaxDocumentsPerFormation *int `json:"max_documents_per_formation,omitempty"`
+	MaxCDCSinks              *int `json:"max_cdc_sinks,omitempty"`
+	MaxEnrollmentsPerHour    *int `json:"max_enrollments_per_hour,omitempty"`
+}
+
+// over returns old with the quotas that were given.
+func (q *quotasRequest) over(old tenant.Quotas) (tenant.Quotas, error) {
+	if q == nil {
+		return old, nil
+	}
+	for from, to := range map[*int]*int{
+		q.MaxFormations:            &old.MaxFormations,
+		q.MaxPeersPerFormation:     &old.MaxPeersPerFormation,
+		q.MaxDocumentsPerFormation: &old.MaxDocumentsPerFormation,
+		q.MaxCDCSinks:              &old.MaxCDCSinks,
+		q.MaxEnrollmentsPerHour:    &old.MaxEnrollmentsPerHour,
+	} {
+		if from != nil {
+			*to = *from
+		}
+	}
+	return old, old.Validate()
+}
+
+type orgWire struct {
+	ID          tenant.OrgID  `json:"org_id"`
+	DisplayName string        `json:"display_name"`
+	Quotas      tenant.Quotas `json:"quotas"`
+	Usage       store.Usage   `json:"usage"`
+	CreatedAt   time.Time     `json:"created_at"`
+}
+
+func wireOrg(o tenant.Org, u store.Usage) orgWire {
+	return orgWire{o.ID, o.DisplayName, o.Quotas, u, o.CreatedAt}
+}
+
+type formationRequest struct {
+	ID     string `json:"app_id"`
+	Policy string `json:"enrollment_policy,omitempty"`
+}
+
+type formationWire struct {
+	Org                tenant.OrgID            `json:"org_id"`
+	App                tenant.AppID            `json:"app_id"`
+	MeshID             string                  `json:"mesh_id"`
+	Policy             tenant.EnrollmentPolicy `json:"enrollment_policy"`
+	State              tenant.State            `json:"state"`
+	AuthorityPublicKey string                  `json:"authority_public_key"`
+	CreatedAt          time.Time               `json:"created_at"`
+}
+
+func wireFormation(f tenant.Formation) formationWire {
+	return formationWire{f.Org, f.App, f.MeshID, f.Policy, f.State, hex.EncodeToString(f.AuthorityPublicKey), f.CreatedAt}
+}
