@@ -27,15 +27,26 @@ import (
 )
 
 // NewLogger returns a logger that writes a line of JSON for each record, with
-// times in UTC so that the logs of replicas can be read as one.
-func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{
-		Level: level,
-		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+// times in UTC so that the logs of replicas can be read as one. The level is
+// debug, info, warn or error; empty is info. What is none of these is info, too,
+// and said in the log: settings are read with a logger, not before one.
+func NewLogger(w io.Writer, level string) *slog.Logger {
+	var least slog.Level // info
+	var err error
+	if level != "" {
+		err = least.UnmarshalText([]byte(level))
+	}
+	log := slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{
+		Level: least,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Value.Kind() == slog.KindTime {
 				a.Value = slog.TimeValue(a.Value.Time().UTC())
 			}
 			return a
 		},
 	}))
+	if err != nil {
+		log.Warn("unknown log level, using info")
+	}
+	return log
 }

@@ -20,7 +20,7 @@ import (
 
 func TestLoggerWritesJSONInUTC(t *testing.T) {
 	var out bytes.Buffer
-	log := telemetry.NewLogger(&out, slog.LevelInfo)
+	log := telemetry.NewLogger(&out, "")
 	log.Debug("not shown")
 	east := time.Date(2026, 11, 23, 2, 0, 0, 0, time.FixedZone("", 2*60*60))
 	log.Info("shown", "until", east, slog.Group("lease", "until", east))
@@ -40,6 +40,35 @@ func TestLoggerWritesJSONInUTC(t *testing.T) {
 	}
 	if want := "2026-11-23T00:00:00Z"; line.Until != want || line.Lease.Until != want {
 		t.Errorf("until %s and %s, want %s", line.Until, line.Lease.Until, want)
+	}
+}
+
+func TestLevels(t *testing.T) {
+	for level, want := range map[string]string{
+		"":      "IWE",
+		"debug": "DIWE",
+		"INFO":  "IWE",
+		"warn":  "WE",
+		"error": "E",
+		"loud":  "WIWE", // the warning comes first
+	} {
+		var out bytes.Buffer
+		log := telemetry.NewLogger(&out, level)
+		log.Debug("x")
+		log.Info("x")
+		log.Warn("x")
+		log.Error("x")
+		var got string
+		for line := range strings.Lines(out.String()) {
+			var record struct{ Level string }
+			if err := json.Unmarshal([]byte(line), &record); err != nil {
+				t.Fatal(err)
+			}
+			got += record.Level[:1]
+		}
+		if got != want {
+			t.Errorf("level %q: %s, want %s", level, got, want)
+		}
 	}
 }
 
