@@ -16,6 +16,7 @@ type event struct {
 	length   int
 	inc      int64
 	marked   markSet
+	runs     markRuns
 }
 
 type eventKind uint8
@@ -94,9 +95,7 @@ func (b *builder) tell() {
 	}
 	switch {
 	case o.typ == typeText:
-		if text := o.text(); text != "" {
-			b.log(event{obj: o, kind: evSplice, val: value{kind: kindString, str: text}})
-		}
+		b.tellText(o, each)
 	case o.typ == typeList:
 		i := 0
 		o.seq.each(func(_ opID, s *slot) {
@@ -109,6 +108,34 @@ func (b *builder) tell() {
 			s := o.keys[k]
 			w := s.winner()
 			each(event{obj: o, kind: evPut, prop: prop{key: k, named: true}, val: w.value(), id: w.id, conflict: s.live() > 1})
+		}
+	}
+}
+
+// tellText tells a text that came back into view. Unlike a splice into a text in
+// view, here marks with null, which are marks taken away, go without saying.
+func (b *builder) tellText(o *object, each func(event)) {
+	var marks *markWalk
+	if n := len(o.seq.marks); n > 0 && n <= maxTracedMarks {
+		marks = newMarkWalk(b.in, o.seq)
+	}
+	var marked markSet
+	at := 0
+	for _, blk := range o.seq.blocks {
+		for i, id := range blk.ids {
+			if edge, ok := o.seq.marks[id]; ok && marks != nil {
+				marks.pass(id, edge)
+				marked = marks.after().withoutNull()
+				continue
+			}
+			s := blk.values(i)
+			w := s.winner()
+			if w == nil || o.seq.width(blk.els[i]) == 0 {
+				continue
+			}
+			e := event{obj: o, prop: prop{index: at}, marked: marked}
+			each(e.insert(w.value(), w.id, s.live() > 1))
+			at += o.seq.width(blk.els[i])
 		}
 	}
 }
@@ -142,6 +169,8 @@ func (b *builder) log(e event) {
 		p.Action, p.inc = "inc", e.inc
 	case evConflict:
 		p.Action = "conflict"
+	case evMark:
+		p.Action, p.marks = "mark", e.runs.list()
 	}
 	b.patches = append(b.patches, p)
 }
@@ -158,6 +187,8 @@ func (p *Patch) join(e event) bool {
 		p.width += utf16Width(e.val.text())
 	case e.kind == evDelete && p.Action == "del" && e.prop == p.prop && !e.prop.named:
 		p.length += e.length
+	case e.kind == evMark && p.Action == "mark":
+		p.marks = append(p.marks, e.runs.list()...)
 	case e.kind == evConflict && p.Action == "put" && e.prop == p.prop:
 		p.conflict = true
 	default:

@@ -37,6 +37,11 @@ func (in *integration) apply(i int) {
 		e := element{char: -1}
 		if o.action != actMark {
 			e = newElement(id, v)
+		} else if obj.typ == typeText {
+			if obj.seq.marks == nil {
+				obj.seq.marks = map[opID]markEdge{}
+			}
+			obj.seq.marks[id] = markEdge{begins: o.begins, name: o.mark, val: o.val}
 		}
 		obj.seq.insert(&in.graph, in.id(o.elem), id, e)
 		in.trace.inserted(obj, i)

@@ -43,7 +43,7 @@ type tally struct {
 	documents, changes, same int
 	conflicts                int // differ in conflict patches only
 	counters                 int // differ by the counter fault of 3.5.0 only
-	marks                    int // differ in mark patches and marks of splices only
+	marks                    int // differ in mark patches only; see below
 	wrong                    int
 }
 
@@ -121,6 +121,12 @@ func TestRandomDocumentsLikeJavaScript(t *testing.T) {
 			if sum.documents != documents {
 				t.Errorf("%d documents of %d", sum.documents, documents)
 			}
+			// 3.5.0 adds marks to the last mark patch even if that is about another
+			// text, in view or not. We do not, so a change that marks two texts
+			// differs. Anything else would show in far more changes.
+			if sum.marks*100 > sum.changes {
+				t.Errorf("%d of %d changes differ in marks", sum.marks, sum.changes)
+			}
 			t.Logf("%+v", sum)
 		})
 	}
@@ -156,8 +162,9 @@ func compare(t *testing.T, doc recorded, sum *tally) {
 			t.Logf("%s, change %d: conflict patches (-want +got):\n%s", doc.Name, i, cmp.Diff(want, got))
 		case rec.Stale && counterFault(want, got):
 			sum.counters++
-		case cmp.Equal(unmarked(want), unmarked(got), cmp.Comparer(sameList)):
+		case cmp.Equal(without(want, "mark"), without(got, "mark"), cmp.Comparer(sameList)):
 			sum.marks++
+			t.Logf("%s, change %d: marks (-want +got):\n%s", doc.Name, i, cmp.Diff(want, got))
 		default:
 			sum.wrong++
 			t.Errorf("%s, change %d %s (-want +got):\n%s", doc.Name, i, base64.StdEncoding.EncodeToString(rec.Raw), cmp.Diff(want, got))
@@ -199,20 +206,4 @@ func without(ps []any, action string) []any {
 		}
 	}
 	return out
-}
-
-// unmarked drops what is only about marks, and joins splices that were apart
-// only for differing in marks.
-func unmarked(ps []any) []any {
-	out := []any{}
-	for _, p := range without(ps, "mark") {
-		m := map[string]any{}
-		for k, v := range p.(map[string]any) {
-			if k != "marks" {
-				m[k] = v
-			}
-		}
-		out = append(out, m)
-	}
-	return joinSplices(out)
 }

@@ -24,9 +24,12 @@ func (in *integration) patches() []Patch {
 	slices.SortFunc(objects, func(a, b *object) int { return in.compare(a.id, b.id) })
 	var events []event
 	for _, o := range objects {
-		if o.typ.sequence() {
-			events = in.sequenceEvents(events, b, o, groups[o])
-		} else {
+		switch {
+		case o.typ == typeText:
+			events = in.textEvents(events, o, groups[o])
+		case o.typ == typeList:
+			events = in.listEvents(events, b, o, groups[o])
+		default:
 			events = in.mapEvents(events, b, o, groups[o])
 		}
 	}
@@ -107,117 +110,4 @@ func (e *event) count(was, now *version) bool {
 		return false
 	}
 	return true
-}
-
-// spot is a touched element and where it is.
-type spot struct {
-	*touch
-	b  *block
-	at int
-}
-
-func (in *integration) sequenceEvents(events []event, b *builder, o *object, xs []*touch) []event {
-	spots := make([]spot, 0, len(xs))
-	for _, x := range xs {
-		if blk, at, ok := o.seq.find(x.elem); ok {
-			spots = append(spots, spot{x, blk, at})
-		}
-	}
-	slices.SortFunc(spots, func(a, b spot) int {
-		return cmp.Or(cmp.Compare(a.b.number, b.b.number), cmp.Compare(a.at, b.at))
-	})
-	var walk indexWalk
-	for _, x := range spots {
-		e := event{obj: o, prop: prop{index: walk.index(o.seq, x.b, x.at)}}
-		s := x.b.values(x.at)
-		if x.made {
-			if w := s.winner(); w != nil {
-				events = append(events, e.insert(w.value(), w.id, s.live() > 1))
-			}
-			continue
-		}
-		s.compact()
-		was, now := x.before(in, s), x.after(in, s)
-		if o.typ == typeText {
-			events = in.textEvents(events, e, was, now)
-			continue
-		}
-		if in.listEvent(&e, b, was, now) {
-			events = append(events, e)
-		}
-	}
-	return events
-}
-
-func (e event) insert(v value, id opID, conflict bool) event {
-	e.kind, e.val, e.id, e.conflict = evInsert, v, id, conflict
-	if _, isObject := v.object(); e.obj.typ == typeText && !isObject {
-		e.kind = evSplice
-	}
-	return e
-}
-
-func (in *integration) listEvent(e *event, b *builder, was, now *version) bool {
-	switch {
-	case now == nil && was == nil:
-		return false
-	case now == nil:
-		return e.undo(b, was)
-	case was == nil:
-		*e = e.insert(now.val, now.id, now.conflict)
-	case now.id == was.id:
-		return e.count(was, now)
-	case !was.gone && in.less(now.id, was.id):
-		e.kind = evConflict
-	default:
-		e.put(now, !was.gone || now.conflict)
-	}
-	return true
-}
-
-// textEvents is about elements of a text that were there before. Values in a text
-// differ in width, so a new one is told as a removal and an insertion.
-func (in *integration) textEvents(events []event, e event, was, now *version) []event {
-	remove := func(v value) {
-		d := e
-		d.kind, d.length = evDelete, utf16Width(v.text())
-		if d.length > 0 {
-			events = append(events, d)
-		}
-	}
-	switch {
-	case now == nil && was == nil:
-	case was == nil:
-		events = append(events, e.insert(now.val, now.id, now.conflict))
-	case now == nil && was.above:
-		remove(was.replaced)
-		events = append(events, e.insert(was.val, was.id, was.conflict))
-	case now == nil && was.gone:
-		remove(was.val)
-	case now == nil || now.id == was.id:
-	case was.gone || in.less(was.id, now.id):
-		remove(was.val)
-		events = append(events, e.insert(now.val, now.id, !was.gone || now.conflict))
-	case !was.conflict:
-		e.kind = evConflict
-		events = append(events, e)
-	}
-	return events
-}
-
-// indexWalk finds the indices of elements asked for from left to right, going on
-// from the last one where that is in the same block.
-type indexWalk struct {
-	b       *block
-	at, sum int
-}
-
-func (w *indexWalk) index(s *sequence, b *block, at int) int {
-	if w.b != b || w.at > at {
-		w.b, w.at, w.sum = b, 0, s.index(b, 0)
-	}
-	for ; w.at < at; w.at++ {
-		w.sum += s.width(b.els[w.at])
-	}
-	return w.sum
 }

@@ -23,6 +23,7 @@ type sequence struct {
 	where map[opID]*block
 	// widths is a Fenwick tree over the widths of blocks.
 	widths []int
+	marks  map[opID]markEdge
 	// Edits cluster, so the last place found is tried first.
 	lastBlock *block
 	lastAt    int
@@ -206,6 +207,15 @@ func (s *sequence) index(b *block, i int) int {
 	return sum
 }
 
+// total is the room everything takes.
+func (s *sequence) total() int {
+	sum := 0
+	for n := len(s.widths) - 1; n > 0; n -= n & -n {
+		sum += s.widths[n]
+	}
+	return sum
+}
+
 // at returns the visible element that covers an index.
 func (s *sequence) at(index int) (*block, int, bool) {
 	if index < 0 {
@@ -235,7 +245,7 @@ func (s *sequence) at(index int) (*block, int, bool) {
 	return nil, 0, false
 }
 
-// open returns the values of an element for change, with w the width before.
+// open returns the values of an element for change.
 func (b *block) open(i int) *slot {
 	e := &b.els[i]
 	if e.slot == nil {

@@ -160,24 +160,6 @@ func itoa(n int) string {
 	return string(b)
 }
 
-// joinSplices joins neighbouring splices of one text.
-func joinSplices(ps []any) []any {
-	out := []any{}
-	for _, p := range ps {
-		m := p.(map[string]any)
-		if n := len(out); n > 0 && m["action"] == "splice" {
-			last := out[n-1].(map[string]any)
-			a, b := last["path"].([]any), m["path"].([]any)
-			if last["action"] == "splice" && cmp.Equal(a[:len(a)-1], b[:len(b)-1]) {
-				last["value"] = last["value"].(string) + m["value"].(string)
-				continue
-			}
-		}
-		out = append(out, m)
-	}
-	return out
-}
-
 // counterFault reports whether want differs from got by no more than the fault of
 // @automerge/automerge 3.5.0 with counters that come back into view: it tells
 // the value the counter began with, or only what was added, where the document
