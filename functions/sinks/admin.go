@@ -1,0 +1,364 @@
+package sinks
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/defenseunicorns/peat-gateway/shared/access"
+	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
+	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
+)
+
+// Routes are the doors for administrators. A sink can be reached through its
+// organization, and through each formation that it covers.
+func (a *Admin) Routes() []web.Route {
+	var routes []web.Route
+	for _, base := range []string{"/orgs/{org}/cdc/sinks", "/orgs/{org}/formations/{app}/cdc/sinks"} {
+		routes = append(routes,
+			web.Route{Pattern: "POST " + base, Need: web.OrgAdmin, Handle: a.post},
+			web.Route{Pattern: "GET " + base, Need: web.Viewer, Handle: a.list},
+			web.Route{Pattern: "GET " + base + "/{sink}", Need: web.Viewer, Handle: a.get},
+			web.Route{Pattern: "DELETE " + base + "/{sink}", Need: web.OrgAdmin, Handle: a.delete},
+			web.Route{Pattern: "POST " + base + "/{sink}/pause", Need: web.OrgAdmin, Handle: a.pause},
+			web.Route{Pattern: "POST " + base + "/{sink}/resume", Need: web.OrgAdmin, Handle: a.resume},
+			web.Route{Pattern: "POST " + base + "/{sink}/test", Need: web.OrgAdmin, Handle: a.test},
+			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters", Need: web.Viewer, Handle: a.listDeadLetters},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/redrive", Need: web.OrgAdmin, Handle: a.redrive},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/skip", Need: web.OrgAdmin, Handle: a.skip},
+		)
+	}
+	return routes
+}
+
+// scope is what the path says: an organization, and perhaps one of its formations.
+type scope struct {
+	org tenant.OrgID
+	app tenant.AppID // empty on the organization's path
+}
+
+// scopeOf reads the path. A name that cannot exist is simply not found.
+func scopeOf(r *http.Request) (scope, error) {
+	org, err := tenant.ParseOrgID(r.PathValue("org"))
+	if err != nil {
+		return scope{}, fault.NotFound.New("no such organization")
+	}
+	sc := scope{org: org}
+	if text := r.PathValue("app"); text != "" {
+		if sc.app, err = tenant.ParseAppID(text); err != nil {
+			return scope{}, fault.NotFound.New("no such formation")
+		}
+	}
+	return sc, nil
+}
+
+// exists makes sure that what the path names is there.
+func (a *Admin) exists(ctx context.Context, sc scope) error {
+	var err error
+	if sc.app != "" {
+		_, err = a.Store.Formation(ctx, tenant.Key{Org: sc.org, App: sc.app})
+	} else {
+		_, err = a.Store.Org(ctx, sc.org)
+	}
+	return err
+}
+
+// find returns the sink of the path. One that does not cover the path's formation
+// is not found there.
+func (a *Admin) find(r *http.Request) (delivery.Sink, error) {
+	sc, err := scopeOf(r)
+	if err != nil {
+		return delivery.Sink{}, err
+	}
+	sink, err := a.Store.Sink(r.Context(), sc.org, r.PathValue("sink"))
+	if err != nil {
+		return delivery.Sink{}, err
+	}
+	if sc.app != "" {
+		if !sink.Covers(sc.app) {
+			return delivery.Sink{}, fault.NotFound.New("no sink %q", sink.ID)
+		}
+		return sink, a.exists(r.Context(), sc)
+	}
+	return sink, nil
+}
+
+func (a *Admin) post(w http.ResponseWriter, r *http.Request) error {
+	sc, err := scopeOf(r)
+	if err != nil {
+		return err
+	}
+	if err := a.exists(r.Context(), sc); err != nil {
+		return err
+	}
+	var in sinkRequest
+	if err := web.ReadJSON(r, &in); err != nil {
+		return err
+	}
+	sink, made, err := a.parse(sc, in)
+	if err != nil {
+		return err
+	}
+	// Before the transaction: the key may be in a service far away.
+	if sink.Sealed, err = a.seal(r.Context(), sink.Org, sink.ID, made.secrets); err != nil {
+		return fault.Unavailable.Wrap(err, "the key service does not answer")
+	}
+	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error { return a.keep(tx, r, sink, made.claims) }); err != nil {
+		return err
+	}
+	a.Notify()
+	lag, err := a.lag(r.Context(), sink)
+	if err != nil {
+		return err
+	}
+	out := wireSink(sink, lag)
+	out.Secret = made.once
+	w.Header().Set("Location", r.URL.Path+"/"+sink.ID)
+	return web.WriteJSON(w, http.StatusCreated, out)
+}
+
+// parse checks a request and makes the sink it asks for.
+func (a *Admin) parse(sc scope, in sinkRequest) (delivery.Sink, config, error) {
+	now := a.Now()
+	sink := delivery.Sink{ID: newID(now), Org: sc.org, Kind: delivery.Kind(in.Kind), State: delivery.Active, CreatedAt: store.Precise(now)}
+	k, ok := kinds[sink.Kind]
+	if !ok {
+		return sink, config{}, invalid("kind", "must be webhook, nats, file or stdout")
+	}
+	var err error
+	switch {
+	case sc.app != "" && in.Formations != nil:
+		return sink, config{}, invalid("formations", "is said by the path here")
+	case sc.app != "":
+		sink.Formations = []string{string(sc.app)}
+	default:
+		if sink.Formations, err = delivery.ParseFormations(in.Formations); err != nil {
+			return sink, config{}, err
+		}
+	}
+	if sink.Format, err = delivery.ParseFormat(in.Format); err != nil {
+		return sink, config{}, err
+	}
+	if sink.Start, err = delivery.ParseStart(in.Start); err != nil {
+		return sink, config{}, err
+	}
+	made, err := k.parse(in.Config, a.Settings)
+	if err != nil {
+		return sink, config{}, err
+	}
+	sink.Config, err = json.Marshal(made.public)
+	return sink, made, err
+}
+
+// keep writes a new sink down, if the quota allows one more and nothing it claims
+// is another's.
+func (a *Admin) keep(tx *store.Tx, r *http.Request, sink delivery.Sink, claims string) error {
+	ctx := r.Context()
+	org, err := tx.LockOrg(ctx, sink.Org)
+	if err != nil {
+		return err
+	}
+	usage, err := tx.Usage(ctx, sink.Org)
+	if err != nil {
+		return err
+	}
+	if usage.CDCSinks >= org.Quotas.MaxCDCSinks {
+		return fault.Exhausted.New("the organization's quota max_cdc_sinks is %d", org.Quotas.MaxCDCSinks)
+	}
+	if err := a.unclaimed(ctx, sink.Kind, claims); err != nil {
+		return err
+	}
+	if err := tx.CreateSink(ctx, sink); err != nil {
+		return err
+	}
+	return a.note(tx, r, sink, "sink.create", event.SinkCreatedType)
+}
+
+// unclaimed refuses what another sink has, whosever it is: two organizations'
+// events must not run together either.
+func (a *Admin) unclaimed(ctx context.Context, kind delivery.Kind, claims string) error {
+	if claims == "" {
+		return nil
+	}
+	const page = 200
+	for after := tenant.OrgID(""); ; {
+		orgs, err := a.Store.Orgs(ctx, after, page)
+		if err != nil {
+			return err
+		}
+		for _, o := range orgs {
+			sinks, err := allSinks(ctx, a.Store, o.ID)
+			if err != nil {
+				return err
+			}
+			for _, s := range sinks {
+				if s.Kind != kind {
+					continue
+				}
+				if have, err := kinds[kind].parse(s.Config, a.Settings); err == nil && have.claims == claims {
+					return fault.Conflict.New("another sink writes there already")
+				}
+			}
+			after = o.ID
+		}
+		if len(orgs) < page {
+			return nil
+		}
+	}
+}
+
+// note writes the audit entry and the event of an act.
+func (a *Admin) note(tx *store.Tx, r *http.Request, sink delivery.Sink, action, eventType string) error {
+	if err := tx.AppendAudit(r.Context(), a.audit(r, sink, action, sink.ID)); err != nil {
+		return err
+	}
+	data := event.SinkData{Org: sink.Org, Sink: sink.ID, Kind: string(sink.Kind)}
+	return tx.Enqueue(r.Context(), event.Sink(eventType, data, a.Now()))
+}
+
+func (a *Admin) audit(r *http.Request, sink delivery.Sink, action, target string) store.Audit {
+	return store.Audit{
+		Org: sink.Org, At: a.Now(), Actor: access.FromContext(r.Context()).Name, Action: action, Target: target,
+		RequestID: web.RequestID(r.Context()), Detail: map[string]any{"kind": sink.Kind},
+	}
+}
+
+// list shows an organization's sinks, or those that cover a formation. The page
+// is cut before sinks of other formations are left out, so it may be short.
+func (a *Admin) list(w http.ResponseWriter, r *http.Request) error {
+	sc, err := scopeOf(r)
+	if err != nil {
+		return err
+	}
+	page, err := web.ParsePage(r)
+	if err != nil {
+		return err
+	}
+	if err := a.exists(r.Context(), sc); err != nil {
+		return err
+	}
+	found, err := a.Store.Sinks(r.Context(), sc.org, page.After, page.Limit+1)
+	if err != nil {
+		return err
+	}
+	list := web.NewList(found, page, func(s delivery.Sink) string { return s.ID })
+	out := web.List[sinkWire]{Items: []sinkWire{}, Next: list.Next}
+	for _, s := range list.Items {
+		if sc.app != "" && !s.Covers(sc.app) {
+			continue
+		}
+		lag, err := a.lag(r.Context(), s)
+		if err != nil {
+			return err
+		}
+		out.Items = append(out.Items, wireSink(s, lag))
+	}
+	return web.WriteJSON(w, http.StatusOK, out)
+}
+
+func (a *Admin) get(w http.ResponseWriter, r *http.Request) error {
+	sink, err := a.find(r)
+	if err != nil {
+		return err
+	}
+	return a.write(w, r, sink)
+}
+
+func (a *Admin) write(w http.ResponseWriter, r *http.Request, sink delivery.Sink) error {
+	lag, err := a.lag(r.Context(), sink)
+	if err != nil {
+		return err
+	}
+	return web.WriteJSON(w, http.StatusOK, wireSink(sink, lag))
+}
+
+func (a *Admin) delete(w http.ResponseWriter, r *http.Request) error {
+	sink, err := a.find(r)
+	if err != nil {
+		return err
+	}
+	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error {
+		if err := tx.DeleteSink(r.Context(), sink.Org, sink.ID); err != nil {
+			return err
+		}
+		return a.note(tx, r, sink, "sink.delete", event.SinkDeletedType)
+	}); err != nil {
+		return err
+	}
+	a.Notify()
+	return web.NoContent(w)
+}
+
+func (a *Admin) pause(w http.ResponseWriter, r *http.Request) error {
+	return a.move(w, r, delivery.Paused, "sink.pause", event.SinkChangedType)
+}
+
+// resume also forgets what the sink was waiting for: whoever resumes it means now.
+func (a *Admin) resume(w http.ResponseWriter, r *http.Request) error {
+	return a.move(w, r, delivery.Active, "sink.resume", event.SinkResumedType)
+}
+
+func (a *Admin) move(w http.ResponseWriter, r *http.Request, to delivery.State, action, eventType string) error {
+	sink, err := a.find(r)
+	if err != nil {
+		return err
+	}
+	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error {
+		if err := tx.SetSinkState(r.Context(), sink.Org, sink.ID, to, ""); err != nil {
+			return err
+		}
+		if to == delivery.Active {
+			if err := tx.WakeSink(r.Context(), sink.Org, sink.ID); err != nil {
+				return err
+			}
+		}
+		return a.note(tx, r, sink, action, eventType)
+	}); err != nil {
+		return err
+	}
+	a.Notify()
+	sink.State, sink.Reason = to, ""
+	return a.write(w, r, sink)
+}
+
+// test sends an event that means nothing, now, whatever the sink's state, and
+// tells what became of it.
+func (a *Admin) test(w http.ResponseWriter, r *http.Request) error {
+	sink, err := a.find(r)
+	if err != nil {
+		return err
+	}
+	e := event.SinkTest(sink.Org, sink.ID, a.Now())
+	body, err := e.MarshalJSON()
+	if err != nil {
+		return fmt.Errorf("encode event: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), a.Settings.AttemptTimeout)
+	defer cancel()
+	began := time.Now()
+	driver, err := a.openSink(ctx, sink)
+	if err != nil {
+		return fault.Unavailable.Wrap(err, "the sink cannot be opened")
+	}
+	defer func() { _ = driver.Close() }()
+	it := item{id: e.ID(), key: tenant.Key{Org: sink.Org, App: tenant.AppID(testToken)}, document: sink.ID, body: body}
+	out := driver.Deliver(ctx, []item{it}, time.Now().Add(a.Settings.AttemptTimeout))[0]
+	answer := testWire{Delivered: out.verdict == delivered, DurationMS: float64(time.Since(began).Microseconds()) / 1000}
+	if !answer.Delivered {
+		answer.Error = out.reason
+		if answer.Error == "" {
+			answer.Error = "no answer in time"
+		}
+	}
+	return web.WriteJSON(w, http.StatusOK, answer)
+}
+
+// testToken stands where a formation's name would, for instance in a NATS
+// subject. No formation can have this name.
+const testToken = "_test"

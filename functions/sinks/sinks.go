@@ -1,0 +1,256 @@
+// Package sinks is how changes leave the gateway: what sinks there are, and the
+// delivery of the log to each of them, in order, at least once.
+//
+// An administrator makes a sink (admin.go). It gets a cursor in every formation
+// it covers. When a formation's log grows a doorbell rings; a worker (worker.go)
+// takes the lease of one sink in one formation, reads the log behind the cursor,
+// hands it to the sink's driver and records what became of it (deliver.go). What
+// a sink does not take holds only its own document: it is tried again by itself,
+// and in the end waits as a dead letter for an administrator (deadletter.go).
+//
+//	admin.go        create, list, get, pause, resume, delete, test
+//	deadletter.go   list, redrive, skip
+//	wire.go         the JSON of both
+//	hear.go         which sinks an event is about
+//	worker.go       who works which sink in which formation; the budget
+//	deliver.go      one pass: what is held and due, then the log behind the cursor
+//	outcome.go      what became of a batch, and what follows for cursor and documents
+//	record.go       writing that down, in one transaction
+//	leases.go       that nobody else does the same
+//	connections.go  drivers, kept open between batches
+//	driver.go       what a driver promises; the table of kinds
+//	webhook.go      and guard.go, which keeps it from our own network
+//	nats.go         with natslink.go, its connection, and subject.go
+//	file.go         file and stdout
+//
+// DESIGN.md explains the order of the steps and what a crash costs at each.
+package sinks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+
+	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
+	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
+)
+
+// Deps is what administration and delivery need both.
+type Deps struct {
+	Store    *store.Store
+	Keys     envelope.KeyProvider // what sinks' secrets are sealed with
+	Bus      bus.Publisher
+	Notify   func() // says that the outbox holds something; it must not wait
+	Log      *slog.Logger
+	Now      func() time.Time
+	Metrics  Metrics
+	Settings Settings
+}
+
+// Settings are the operator's choices.
+type Settings struct {
+	SinkDir        string          // where file sinks write; empty: there are none
+	NATSURL        string          // the server of NATS sinks that name none; empty: they must
+	AllowPrivate   []netip.Prefix  // networks inside that sinks may reach; none by default
+	Ladder         delivery.Ladder // of a document that fails
+	Budget         time.Duration   // of one invocation
+	AttemptTimeout time.Duration   // of one request to a sink
+	Holder         string          // this process, in leases; unique
+	Stdout         io.Writer       // where stdout sinks write
+}
+
+// Metrics is told what happens, by kind of sink.
+type Metrics interface {
+	Delivered(kind string, n int)
+	Parked(kind string)
+	Retried(kind string)
+	Lag(kind string, events uint64, seconds float64)
+}
+
+type noMetrics struct{}
+
+func (noMetrics) Delivered(string, int)       {}
+func (noMetrics) Parked(string)               {}
+func (noMetrics) Retried(string)              {}
+func (noMetrics) Lag(string, uint64, float64) {}
+
+// withDefaults fills in what may be left out.
+func (d Deps) withDefaults() Deps {
+	if d.Notify == nil {
+		d.Notify = func() {}
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	if d.Metrics == nil {
+		d.Metrics = noMetrics{}
+	}
+	s := &d.Settings
+	if s.Ladder.Steps == nil {
+		s.Ladder = delivery.DefaultLadder()
+	}
+	if s.Budget == 0 {
+		s.Budget = 20 * time.Second
+	}
+	if s.AttemptTimeout == 0 {
+		s.AttemptTimeout = 15 * time.Second
+	}
+	if s.Holder == "" {
+		s.Holder = newID(d.Now())
+	}
+	if s.Stdout == nil {
+		s.Stdout = os.Stdout
+	}
+	s.Stdout = &lockedWriter{w: s.Stdout}
+	return d
+}
+
+// lockedWriter keeps what several sinks write at once apart.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}
+
+// Admin is the administration of sinks.
+type Admin struct {
+	Deps
+}
+
+// New returns the administration of sinks.
+func New(d Deps) *Admin { return &Admin{d.withDefaults()} }
+
+// Events is what the administration hears: the sweep.
+func (a *Admin) Events() []bus.Subscription {
+	return []bus.Subscription{{Type: event.PingType, Handle: a.onPing}}
+}
+
+// onPing rings every bell that should have rung: for what is behind, and for what
+// is due again.
+func (a *Admin) onPing(ctx context.Context, _ cloudevents.Event) error {
+	a.Notify()
+	keys, err := a.Store.Behind(ctx, a.Now())
+	if err != nil {
+		return fmt.Errorf("look for what is behind: %w", err)
+	}
+	for _, key := range keys {
+		position, posErr := a.Store.Position(ctx, key)
+		if posErr != nil {
+			err = errors.Join(err, posErr)
+			continue
+		}
+		err = errors.Join(err, a.Bus.Publish(ctx, event.LogAppended(key, position, a.Now())))
+	}
+	return errors.Join(err, a.measure(ctx))
+}
+
+// measure reports how far each kind of sink is behind, all organizations together.
+func (a *Admin) measure(ctx context.Context) error {
+	sum := map[delivery.Kind]delivery.Lag{}
+	for k := range kinds {
+		sum[k] = delivery.Lag{} // a kind that has caught up must come down to zero
+	}
+	const page = 200
+	for after := tenant.OrgID(""); ; {
+		orgs, err := a.Store.Orgs(ctx, after, page)
+		if err != nil {
+			return err
+		}
+		for _, o := range orgs {
+			if err := a.measureOrg(ctx, o.ID, sum); err != nil {
+				return err
+			}
+			after = o.ID
+		}
+		if len(orgs) < page {
+			break
+		}
+	}
+	for k, lag := range sum {
+		a.Metrics.Lag(string(k), lag.Events, lag.Seconds)
+	}
+	return nil
+}
+
+func (a *Admin) measureOrg(ctx context.Context, org tenant.OrgID, sum map[delivery.Kind]delivery.Lag) error {
+	sinks, err := allSinks(ctx, a.Store, org)
+	if err != nil {
+		return err
+	}
+	for _, s := range sinks {
+		lag, err := a.lag(ctx, s)
+		if err != nil {
+			return err
+		}
+		total := sum[s.Kind]
+		sum[s.Kind] = delivery.Lag{Events: total.Events + lag.Events, Seconds: max(total.Seconds, lag.Seconds)}
+	}
+	return nil
+}
+
+// lag is how far a sink is behind in all formations together.
+func (a *Admin) lag(ctx context.Context, s delivery.Sink) (delivery.Lag, error) {
+	lags, err := a.Store.Lag(ctx, s, a.Now())
+	var sum delivery.Lag
+	for _, l := range lags {
+		sum.Events += l.Events
+		sum.Seconds = max(sum.Seconds, l.Seconds)
+	}
+	return sum, err
+}
+
+// record is where a sink's secrets belong: sealed, they open nowhere else.
+func record(org tenant.OrgID, sink string) envelope.Record {
+	return envelope.Record{Org: string(org), Kind: "sink", ID: sink}
+}
+
+func (d Deps) seal(ctx context.Context, org tenant.OrgID, sink string, secrets any) ([]byte, error) {
+	if secrets == nil {
+		return nil, nil
+	}
+	plain, err := json.Marshal(secrets)
+	if err != nil {
+		return nil, fmt.Errorf("encode secrets: %w", err)
+	}
+	defer clear(plain)
+	return envelope.Seal(ctx, d.Keys, record(org, sink), plain)
+}
+
+// openSink makes the driver of a sink.
+func (d Deps) openSink(ctx context.Context, sink delivery.Sink) (driver, error) {
+	k, ok := kinds[sink.Kind]
+	if !ok {
+		return nil, fmt.Errorf("there is no kind %q", sink.Kind)
+	}
+	o := opening{sink: sink, settings: d.Settings, now: d.Now}
+	if sink.Sealed != nil {
+		plain, err := envelope.Open(ctx, d.Keys, record(sink.Org, sink.ID), sink.Sealed)
+		if err != nil {
+			return nil, err
+		}
+		defer clear(plain)
+		o.secrets = plain
+	}
+	return k.open(o)
+}

@@ -1,0 +1,73 @@
+package sinks
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/defenseunicorns/peat-gateway/shared/change"
+	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+)
+
+// sinkRequest makes a sink. Formations is for the organization's door only; the
+// formation's door has said it in the path.
+type sinkRequest struct {
+	Kind       string          `json:"kind"`
+	Config     json.RawMessage `json:"config,omitempty"`
+	Formations []string        `json:"formations,omitempty"`
+	Format     string          `json:"format,omitempty"`
+	Start      string          `json:"start,omitempty"`
+}
+
+type sinkWire struct {
+	ID         string          `json:"sink_id"`
+	Kind       delivery.Kind   `json:"kind"`
+	Formations []string        `json:"formations"`
+	Config     json.RawMessage `json:"config"`
+	Format     delivery.Format `json:"format"`
+	Start      string          `json:"start"`
+	State      delivery.State  `json:"state"`
+	Reason     string          `json:"reason,omitempty"`
+	Lag        lagWire         `json:"lag"`
+	CreatedAt  time.Time       `json:"created_at"`
+	Secret     string          `json:"secret,omitempty"` // only in the answer that made the sink
+}
+
+type lagWire struct {
+	Events  uint64  `json:"events"`
+	Seconds float64 `json:"seconds"`
+}
+
+func wireSink(s delivery.Sink, lag delivery.Lag) sinkWire {
+	return sinkWire{
+		ID: s.ID, Kind: s.Kind, Formations: s.Formations, Config: s.Config, Format: s.Format, Start: s.Start,
+		State: s.State, Reason: s.Reason, Lag: lagWire(lag), CreatedAt: s.CreatedAt,
+	}
+}
+
+// testWire tells what became of a test event.
+type testWire struct {
+	Delivered  bool    `json:"delivered"`
+	Error      string  `json:"error,omitempty"`
+	DurationMS float64 `json:"duration_ms"`
+}
+
+type deadLetterWire struct {
+	ID        string             `json:"id"`
+	App       string             `json:"app_id"`
+	Document  string             `json:"document_id"`
+	Seq       uint64             `json:"seq"`
+	Hash      change.Hash        `json:"change_hash"`
+	State     delivery.HeldState `json:"state"`
+	Attempts  int                `json:"attempts"`
+	LastError string             `json:"last_error"`
+	Excerpt   string             `json:"response_excerpt,omitempty"`
+	ParkedAt  time.Time          `json:"parked_at"`
+	Waiting   uint64             `json:"waiting"` // later changes of the document, queued behind this one
+}
+
+func wireDeadLetter(h delivery.Held) deadLetterWire {
+	return deadLetterWire{
+		ID: h.ID, App: string(h.App), Document: h.Document, Seq: h.FromSeq, Hash: h.Hash, State: h.State, Attempts: h.Attempts,
+		LastError: h.LastError, Excerpt: h.Excerpt, ParkedAt: h.Since, Waiting: h.Waiting,
+	}
+}
