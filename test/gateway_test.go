@@ -103,7 +103,9 @@ func (g *gateway) tryStart(limit time.Duration) error {
 		lines := bufio.NewScanner(stderr)
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
-			g.logs.add(lines.Text())
+			if !bytes.Contains(lines.Bytes(), []byte(`"msg":"request"`)) {
+				g.logs.add(lines.Text()) // requests push out what matters
+			}
 			var r ready
 			if bytes.HasPrefix(lines.Bytes(), []byte("{")) && json.Unmarshal(lines.Bytes(), &r) == nil && r.Ready {
 				select {
@@ -137,6 +139,13 @@ func (g *gateway) tryStart(limit time.Duration) error {
 	case <-time.After(limit):
 		return fmt.Errorf("peat dev did not get ready within %s", limit)
 	}
+}
+
+// with is the same gateway, asked on behalf of a subtest.
+func (g *gateway) with(t testing.TB) *gateway {
+	same := *g
+	same.t = t
+	return &same
 }
 
 // kill ends the process as a power cut would, and whatever it started.

@@ -328,7 +328,8 @@ func TestBadInput(t *testing.T) {
 	})
 	t.Run("truncated messages", func(t *testing.T) {
 		for range 30 {
-			cut := h.Message[:rng.IntN(len(h.Message))]
+			// Not in its last bytes: what follows the changes may be left out.
+			cut := h.Message[:rng.IntN(len(h.Message)-16)]
 			after(t, true, func(s *session) error { return s.sync(h.Document, cut) })
 		}
 	})
@@ -352,6 +353,7 @@ func TestBadInput(t *testing.T) {
 	t.Run("the session from before goes on", func(t *testing.T) {
 		other := honestDocument(t)
 		hook := newWebhook(t, always(take))
+		g := g.with(t)
 		g.sink(formation, "webhook", map[string]any{"url": hook.URL})
 		if err := witness.sync(other.Document, other.Message); err != nil {
 			t.Fatal(err)
