@@ -191,11 +191,7 @@ func (d *natsStream) wave(ctx context.Context, link *natsLink, batch []item, gro
 const headerRoom = 512
 
 func (d *natsStream) subject(it item) string {
-	app := string(it.key.App)
-	if app == "" {
-		app = "_test" // no formation's name begins like this
-	}
-	return string(d.org) + "." + d.config.SubjectPrefix + "." + app + "." + escapeToken(it.document)
+	return string(d.org) + "." + d.config.SubjectPrefix + "." + string(it.key.App) + "." + escapeToken(it.document)
 }
 
 // judge tells what is wrong with one event from what is wrong with the sink.

@@ -11,7 +11,6 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
-	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // DeliveryDeps is everything that delivery needs.

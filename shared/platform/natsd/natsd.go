@@ -5,6 +5,8 @@ package natsd
 import (
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -24,6 +26,14 @@ const startLimit = 30 * time.Second
 // New starts a server that keeps its streams in dir, on the given port or AnyPort.
 // It returns when clients can connect.
 func New(dir string, port int) (*Server, error) {
+	if port != AnyPort {
+		// The server would go on trying for as long as we wait, and not say why.
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			return nil, fmt.Errorf("nats server: %w", err)
+		}
+		_ = l.Close()
+	}
 	s, err := server.NewServer(&server.Options{
 		ServerName: "peat",
 		Host:       "127.0.0.1",
@@ -43,7 +53,7 @@ func New(dir string, port int) (*Server, error) {
 	if !s.ReadyForConnections(startLimit) {
 		s.Shutdown()
 		s.WaitForShutdown()
-		return nil, errors.New("nats server: does not start (is the port or the store in use?)")
+		return nil, errors.New("nats server: does not start")
 	}
 	return &Server{server: s}, nil
 }
