@@ -2,7 +2,6 @@ package watcher
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -22,6 +21,7 @@ type document struct {
 	lastUsed time.Time
 	sessions map[*session]*automerge.SyncState
 	dirty    bool // holds changes that are not committed
+	broken   bool // differs from what is being committed: to be loaded again
 }
 
 // Bounds on what may wait for its causes, per document.
@@ -75,9 +75,11 @@ func (d *document) settle(c *automerge.Change, now time.Time) ([]change.Settled,
 		if err != nil {
 			return out, &refusedError{"change", err}
 		}
-		encoded, err := encodePatches(patches)
+		encoded, err := automerge.PatchesJSON(patches, maxPatchesBytes)
 		if err != nil {
-			return out, err
+			// The change is in the engine and will not be in the log.
+			d.broken = true
+			return out, &refusedError{"patches", err}
 		}
 		s := change.Follow(change.Change{
 			Hash: change.Hash(c.Hash), Deps: hashes(c.Deps), Actor: c.Actor, ActorSeq: c.Seq, StartOp: c.StartOp,
@@ -90,17 +92,9 @@ func (d *document) settle(c *automerge.Change, now time.Time) ([]change.Settled,
 	return out, nil
 }
 
-// encodePatches writes the patches as one JSON list, never null.
-func encodePatches(patches []automerge.Patch) ([]byte, error) {
-	if len(patches) == 0 {
-		return []byte("[]"), nil
-	}
-	encoded, err := json.Marshal(patches)
-	if err != nil {
-		return nil, fmt.Errorf("encode patches: %w", err)
-	}
-	return encoded, nil
-}
+// maxPatchesBytes bounds what one change may say as patches: paths repeat in each
+// of them, so a small change can mean a very long list.
+const maxPatchesBytes = 32 << 20
 
 func hashes(in []automerge.Hash) []change.Hash {
 	out := make([]change.Hash, len(in))

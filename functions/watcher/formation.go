@@ -113,6 +113,10 @@ func (f *formation) process(batch []*incoming) {
 			continue
 		}
 		d.lastUsed = now
+		if d.broken {
+			in.session.end("the document is being loaded again; try again")
+			continue
+		}
 		if !f.follow(d, in) {
 			continue
 		}
@@ -139,6 +143,16 @@ func (f *formation) process(batch []*incoming) {
 	}
 	f.stored = stored
 	f.answer(answer)
+	f.dropBroken(batch)
+}
+
+// dropBroken lets go of documents that have got ahead of the log.
+func (f *formation) dropBroken(batch []*incoming) {
+	for _, in := range batch {
+		if d := f.docs[in.document]; d != nil && d.broken {
+			f.drop(in.document)
+		}
+	}
 }
 
 // settleAll settles what one message brought. Nothing of a later change is taken

@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"github.com/defenseunicorns/peat-gateway/functions/orgs"
+	"github.com/defenseunicorns/peat-gateway/functions/sinks"
+	"github.com/defenseunicorns/peat-gateway/functions/watcher"
+	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
+)
+
+// Part is what every function looks like to the host: what it hears. One that has
+// doors is a Router too, and one that has something to let go an io.Closer.
+type Part interface {
+	Events() []bus.Subscription
+}
+
+// Router is a Part with doors of its own.
+type Router interface {
+	Routes() []web.Route
+}
+
+// Entry is one function of the catalog.
+type Entry struct {
+	Name string
+	Open func(ctx context.Context, h *Host) (Part, error)
+}
+
+// Catalog lists every function there is. Each takes from the host what it needs,
+// and what nobody takes is never opened.
+func Catalog() []Entry {
+	return []Entry{
+		{"orgs", openOrgs},
+		{"watcher", openWatcher},
+		{"sinks", openSinks},
+		{"sink-webhook", openDelivery(delivery.Webhook)},
+		{"sink-nats", openDelivery(delivery.NATS)},
+		{"sink-file", openDelivery(delivery.File, delivery.Stdout)},
+	}
+}
+
+func openOrgs(ctx context.Context, h *Host) (Part, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := h.Keys()
+	if err != nil {
+		return nil, err
+	}
+	notify, err := h.Notify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return orgs.New(orgs.Deps{Store: st, Keys: keys, Random: rand.Reader, Notify: notify, Log: h.Log, Now: time.Now}), nil
+}
+
+func openWatcher(ctx context.Context, h *Host) (Part, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	publisher, err := h.Bus()
+	if err != nil {
+		return nil, err
+	}
+	notify, err := h.Notify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return watcher.New(watcher.Deps{
+		Store: st, Bus: publisher, Notify: notify, Metrics: h.Metrics, Log: h.Log, Now: time.Now, Random: rand.Reader,
+		Settings: watcher.Settings{
+			Holder: h.Settings.Holder, PublicURL: h.Settings.PublicURL,
+			MaxMessageBytes: int(h.Settings.MaxMessageBytes), MaxSessions: h.Settings.MaxSessions, DocumentIdle: h.Settings.DocumentIdle,
+		},
+	})
+}
+
+func openSinks(ctx context.Context, h *Host) (Part, error) {
+	deps, err := h.sinkDeps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sinks.New(deps), nil
+}
+
+func openDelivery(kinds ...delivery.Kind) func(context.Context, *Host) (Part, error) {
+	return func(ctx context.Context, h *Host) (Part, error) {
+		deps, err := h.sinkDeps(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return sinks.NewDelivery(sinks.DeliveryDeps{Deps: deps, Kinds: kinds}), nil
+	}
+}

@@ -1,0 +1,50 @@
+// Peat is the gateway in one binary: `peat dev` runs everything in one process,
+// `peat serve` runs the one function that PEAT_FUNCTION names.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"knative.dev/pkg/signals"
+
+	gateway "github.com/defenseunicorns/peat-gateway"
+)
+
+const usage = `peat is the control plane of Peat meshes.
+
+  peat dev [--data DIR] [--listen ADDR] [--demo]   everything in one process, to try and to develop
+  peat serve                                       the function that PEAT_FUNCTION names
+  peat version
+
+docs/configuration.md lists the settings; all of them are environment variables.
+`
+
+func main() {
+	// The first signal ends the context, a second one the process.
+	if err := run(signals.NewContext(), os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "peat:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 0 {
+		args = []string{"help"}
+	}
+	switch args[0] {
+	case "dev":
+		return dev(ctx, args[1:], stdout, stderr)
+	case "serve":
+		return serve(ctx, stderr)
+	case "version", "--version":
+		_, err := fmt.Fprintln(stdout, gateway.Version())
+		return err
+	case "help", "--help", "-h":
+		_, err := io.WriteString(stdout, usage)
+		return err
+	}
+	return fmt.Errorf("there is no command %q\n\n%s", args[0], usage)
+}

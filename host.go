@@ -1,0 +1,234 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/defenseunicorns/peat-gateway/functions/sinks"
+	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/telemetry"
+	"github.com/defenseunicorns/peat-gateway/shared/store"
+)
+
+// Settings is everything that can be set. It is read in one place, and all that
+// is wrong with it is said at once.
+type Settings struct {
+	Function        string
+	DatabaseURL     env.Secret
+	KEK             env.Secret
+	KEKFile         string
+	AdminToken      env.Secret
+	Broker          string
+	PublicURL       *url.URL
+	Holder          string
+	FileSinkDir     string
+	NATSURL         string
+	AllowPrivate    []netip.Prefix
+	RetryLadder     []time.Duration
+	RetryFor        time.Duration
+	DeliveryBudget  time.Duration
+	AttemptTimeout  time.Duration
+	MaxMessageBytes int64
+	MaxSessions     int
+	DocumentIdle    time.Duration
+	LogLevel        string
+}
+
+// ReadSettings reads every setting, so that the list of them is complete.
+func ReadSettings(e *env.Reader) (Settings, error) {
+	ladder := delivery.DefaultLadder()
+	hostname, _ := os.Hostname() // only a default; Knative sets HOSTNAME to the pod's name
+	s := Settings{
+		Function:       e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
+		DatabaseURL:    e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
+		KEK:            e.Secret("PEAT_KEK", "key that seals key material, 64 hexadecimal characters"),
+		KEKFile:        e.String("PEAT_KEK_FILE", "", "file that holds PEAT_KEK instead; made if it is not there"),
+		AdminToken:     e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
+		Broker:         e.String("K_SINK", "", "address of the broker that takes events; Knative sets it"),
+		PublicURL:      e.URL("PEAT_PUBLIC_URL", "", "how peers reach the watcher; default: as the caller of the API reached it", "http", "https"),
+		Holder:         e.String("HOSTNAME", hostname, "name of this replica in leases"),
+		FileSinkDir:    e.String("PEAT_FILE_SINK_DIR", "", "folder that file sinks write below; without it there are none"),
+		NATSURL:        e.String("PEAT_NATS_URL", "", "server of NATS sinks that name none"),
+		RetryLadder:    e.Durations("PEAT_RETRY_LADDER", ladder.Steps, "waits after each failure of a document; the last one repeats"),
+		RetryFor:       e.Duration("PEAT_RETRY_FOR", ladder.For, "how long a document is tried before it is parked"),
+		DeliveryBudget: e.Duration("PEAT_DELIVERY_BUDGET", 20*time.Second, "how long one doorbell is worked on before ringing again"),
+		AttemptTimeout: e.Duration("PEAT_ATTEMPT_TIMEOUT", 15*time.Second, "how long a sink may take for one attempt"),
+		MaxMessageBytes: e.Bytes("PEAT_MAX_MESSAGE_BYTES", 64<<20,
+			"longest message a peer may send; a first sync sends a document's whole history in one"),
+		MaxSessions:  e.Int("PEAT_MAX_SESSIONS", 2_000, "sync sessions at once in this process"),
+		DocumentIdle: e.Duration("PEAT_DOCUMENT_IDLE", time.Minute, "how long an untouched document stays in memory"),
+	}
+	s.LogLevel = e.String("PEAT_LOG_LEVEL", "info", "debug, info, warn or error")
+	for _, text := range strings.FieldsFunc(e.String("PEAT_WEBHOOK_ALLOW", "",
+		"private address ranges that sinks may reach (CIDR, a comma between them); by default only public addresses"), isComma) {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			e.Wrong("PEAT_WEBHOOK_ALLOW", "must be a list of CIDR ranges")
+			continue
+		}
+		s.AllowPrivate = append(s.AllowPrivate, prefix)
+	}
+	return s, e.Err()
+}
+
+func isComma(r rune) bool { return r == ',' }
+
+// Host makes resources from settings, each once and only when it is first asked for.
+type Host struct {
+	Settings Settings
+	Log      *slog.Logger
+	Metrics  *telemetry.Metrics
+
+	mu     sync.Mutex
+	store  *store.Store
+	keys   envelope.KeyProvider
+	local  *bus.Local // set by Dev: events stay in this process
+	bus    bus.Publisher
+	relay  *relay
+	closes []func() error
+}
+
+// NewHost reads the settings; it opens nothing. Logs go to the writer.
+func NewHost(e *env.Reader, logs io.Writer) (*Host, error) {
+	settings, err := ReadSettings(e)
+	if err != nil {
+		return nil, err
+	}
+	return &Host{Settings: settings, Log: telemetry.NewLogger(logs, settings.LogLevel), Metrics: telemetry.NewMetrics()}, nil
+}
+
+// Store opens the store.
+func (h *Host) Store(ctx context.Context) (*store.Store, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.store != nil {
+		return h.store, nil
+	}
+	if h.Settings.DatabaseURL.Reveal() == "" {
+		return nil, errors.New("PEAT_DATABASE_URL is not set")
+	}
+	st, err := store.Open(ctx, h.Settings.DatabaseURL.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	h.store = st
+	h.closes = append(h.closes, st.Close)
+	return st, nil
+}
+
+// Keys opens the provider of the key that seals everything else.
+func (h *Host) Keys() (envelope.KeyProvider, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.keys != nil {
+		return h.keys, nil
+	}
+	var kek envelope.KEK
+	var err error
+	switch {
+	case h.Settings.KEK.Reveal() != "":
+		kek, err = envelope.ParseKEK(h.Settings.KEK.Reveal())
+	case h.Settings.KEKFile != "":
+		kek, err = envelope.LoadOrCreateKEK(h.Settings.KEKFile)
+	default:
+		return nil, errors.New("PEAT_KEK or PEAT_KEK_FILE is not set")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key encryption key: %w", err)
+	}
+	local, err := envelope.NewLocal(kek)
+	if err != nil {
+		return nil, err
+	}
+	h.keys = local
+	return h.keys, nil
+}
+
+// Bus is where events go.
+func (h *Host) Bus() (bus.Publisher, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.bus != nil {
+		return h.bus, nil
+	}
+	switch {
+	case h.local != nil:
+		h.bus = h.local
+	case h.Settings.Broker != "":
+		h.bus = bus.NewKnative(h.Settings.Broker)
+	default:
+		return nil, errors.New("K_SINK is not set: there is no broker to send events to")
+	}
+	return h.bus, nil
+}
+
+// Notify starts the relay that empties the outbox and returns what wakes it.
+func (h *Host) Notify(ctx context.Context) (func(), error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	publisher, err := h.Bus()
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.relay == nil {
+		h.relay = startRelay(st, publisher, h.Log)
+		h.closes = append(h.closes, h.relay.close)
+	}
+	return h.relay.wake, nil
+}
+
+func (h *Host) sinkDeps(ctx context.Context) (sinks.Deps, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return sinks.Deps{}, err
+	}
+	keys, err := h.Keys()
+	if err != nil {
+		return sinks.Deps{}, err
+	}
+	publisher, err := h.Bus()
+	if err != nil {
+		return sinks.Deps{}, err
+	}
+	notify, err := h.Notify(ctx)
+	if err != nil {
+		return sinks.Deps{}, err
+	}
+	return sinks.Deps{
+		Store: st, Keys: keys, Bus: publisher, Notify: notify, Metrics: h.Metrics, Log: h.Log, Now: time.Now,
+		Settings: sinks.Settings{
+			Holder: h.Settings.Holder, SinkDir: h.Settings.FileSinkDir, NATSURL: h.Settings.NATSURL, AllowPrivate: h.Settings.AllowPrivate, Stdout: os.Stdout,
+			Ladder: delivery.Ladder{Steps: h.Settings.RetryLadder, For: h.Settings.RetryFor},
+			Budget: h.Settings.DeliveryBudget, AttemptTimeout: h.Settings.AttemptTimeout,
+		},
+	}, nil
+}
+
+// Close lets go of what was opened, the last first.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	closes := h.closes
+	h.closes = nil
+	h.mu.Unlock()
+	var errs []error
+	for i := len(closes) - 1; i >= 0; i-- {
+		errs = append(errs, closes[i]())
+	}
+	return errors.Join(errs...)
+}
