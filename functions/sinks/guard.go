@@ -112,13 +112,20 @@ func (g *guard) target(text string, schemes ...string) (*url.URL, error) {
 		return nil, invalid("config/url", "must not hold a fragment")
 	}
 	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
+		// What a dialler would make of a zone is not ours to guess; allows refuses it.
 		if !g.allows(ip) {
 			return nil, invalid("config/url", "names an address that sinks may not reach")
 		}
-	} else if oddAddress(u.Hostname()) {
+	} else if !isHostname(u.Hostname()) || oddAddress(u.Hostname()) {
 		return nil, invalid("config/url", "has a host that is neither a name nor a plain IP address")
 	}
 	return u, nil
+}
+
+// isHostname reports whether s is written like a name in the DNS. Names in other
+// scripts have such a form too (xn--…).
+func isHostname(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > 0x7f || !isPlain(byte(r)) && r != '.' })
 }
 
 // oddAddress reports whether a host that netip does not take for an address ends

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,8 +42,13 @@ func parseNATS(in json.RawMessage, s Settings) (config, error) {
 		return config{}, invalid("config/url", "is missing")
 	}
 	if c.URL != "" {
-		if _, err := newGuard(s.AllowPrivate).target(c.URL, "nats", "tls"); err != nil {
+		u, err := newGuard(s.AllowPrivate).target(c.URL, "nats", "tls")
+		if err != nil {
 			return config{}, err
+		}
+		// The client would take what follows a comma for another server.
+		if strings.Trim(u.Path, "/")+u.RawQuery != "" || strings.Contains(c.URL, ",") {
+			return config{}, invalid("config/url", "must be one server's host and port")
 		}
 	}
 	switch {
