@@ -487,7 +487,7 @@ func TestBadRequests(t *testing.T) {
 		"a file outside":               {"POST", formation + "/cdc/sinks", "application/json", `{"kind":"file","config":{"path":"../../etc/cron.d/x"}}`, adminToken, []int{400, 422}},
 		"a ticket for a year":          {"POST", formation + "/sync-tickets", "application/json", `{"ttl_seconds":31536000}`, adminToken, []int{400, 422}},
 		"another media type":           {"POST", "/orgs", "text/plain", `{"org_id":"one"}`, adminToken, []int{415}},
-		"a body that is too large":     {"POST", "/orgs", "application/json", `{"org_id":"one","display_name":"` + strings.Repeat("x", 8<<20) + `"}`, adminToken, []int{413}},
+		"a body that is too large":     {"POST", "/orgs", "application/json", `{"org_id":"one","display_name":"` + strings.Repeat("x", 1<<20+64<<10) + `"}`, adminToken, []int{413}},
 		"no token":                     {"GET", "/orgs", "", "", "", []int{401}},
 		"a wrong token":                {"GET", "/orgs", "", "", "wrong", []int{401}},
 		"a sink that is not there":     {"GET", formation + "/cdc/sinks/01ARZ3NDEKTSV4RRFFQ69G5FAV/dead-letters", "", "", adminToken, []int{404}},

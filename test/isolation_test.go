@@ -30,7 +30,7 @@ func TestOneOfSix(t *testing.T) {
 	first := newWebhook(t, always(take)) // tells when all of it is in the log
 	warm := g.sink(formation, "webhook", map[string]any{"url": first.URL})
 	within(t, 2*time.Minute, "the log", func() (bool, string) {
-		return first.count() == n, fmt.Sprintf("%d of %d events", first.count(), n)
+		return first.count() == n, fmt.Sprintf("%d of %d events; %s", first.count(), n, g.lags(t, formation))
 	})
 	g.do("DELETE", formation+"/cdc/sinks/"+warm.ID, nil, nil, 204)
 
@@ -56,7 +56,7 @@ func TestOneOfSix(t *testing.T) {
 			for i, h := range hooks {
 				got[i] = h.count()
 			}
-			return slices.Min(got) >= n, fmt.Sprintf("%d of %d events; hanging sixth: %t", got, n, hanging)
+			return slices.Min(got) >= n, fmt.Sprintf("%d of %d events; hanging sixth: %t; %s", got, n, hanging, g.lags(t, formation))
 		})
 		took := time.Since(begin)
 		for _, id := range ids {
