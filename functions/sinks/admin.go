@@ -3,9 +3,9 @@ package sinks
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"time"
+
+	"github.com/oklog/ulid/v2"
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
@@ -76,7 +76,11 @@ func (a *Admin) find(r *http.Request) (delivery.Sink, error) {
 	if err != nil {
 		return delivery.Sink{}, err
 	}
-	sink, err := a.Store.Sink(r.Context(), sc.org, r.PathValue("sink"))
+	id, err := web.Path(r, "sink", ulid.ParseStrict)
+	if err != nil {
+		return delivery.Sink{}, err
+	}
+	sink, err := a.Store.Sink(r.Context(), sc.org, id.String())
 	if err != nil {
 		return delivery.Sink{}, err
 	}
@@ -180,45 +184,12 @@ func (a *Admin) keep(tx *store.Tx, r *http.Request, sink delivery.Sink, claims s
 	return a.note(tx, r, sink, "sink.create", event.SinkCreatedType)
 }
 
-// unclaimed refuses what another sink has, whosever it is: two organizations'
-// events must not run together either.
-func (a *Admin) unclaimed(ctx context.Context, kind delivery.Kind, claims string) error {
-	if claims == "" {
-		return nil
-	}
-	const page = 200
-	for after := tenant.OrgID(""); ; {
-		orgs, err := a.Store.Orgs(ctx, after, page)
-		if err != nil {
-			return err
-		}
-		for _, o := range orgs {
-			sinks, err := allSinks(ctx, a.Store, o.ID)
-			if err != nil {
-				return err
-			}
-			for _, s := range sinks {
-				if s.Kind != kind {
-					continue
-				}
-				if have, err := kinds[kind].parse(s.Config, a.Settings); err == nil && have.claims == claims {
-					return fault.Conflict.New("another sink writes there already")
-				}
-			}
-			after = o.ID
-		}
-		if len(orgs) < page {
-			return nil
-		}
-	}
-}
-
 // note writes the audit entry and the event of an act.
 func (a *Admin) note(tx *store.Tx, r *http.Request, sink delivery.Sink, action, eventType string) error {
 	if err := tx.AppendAudit(r.Context(), a.audit(r, sink, action, sink.ID)); err != nil {
 		return err
 	}
-	data := event.SinkData{Org: sink.Org, Sink: sink.ID, Kind: string(sink.Kind)}
+	data := sinkData(sink)
 	return tx.Enqueue(r.Context(), event.Sink(eventType, data, a.Now()))
 }
 
@@ -326,39 +297,3 @@ func (a *Admin) move(w http.ResponseWriter, r *http.Request, to delivery.State, 
 	sink.State, sink.Reason = to, ""
 	return a.write(w, r, sink)
 }
-
-// test sends an event that means nothing, now, whatever the sink's state, and
-// tells what became of it.
-func (a *Admin) test(w http.ResponseWriter, r *http.Request) error {
-	sink, err := a.find(r)
-	if err != nil {
-		return err
-	}
-	e := event.SinkTest(sink.Org, sink.ID, a.Now())
-	body, err := e.MarshalJSON()
-	if err != nil {
-		return fmt.Errorf("encode event: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), a.Settings.AttemptTimeout)
-	defer cancel()
-	began := time.Now()
-	driver, err := a.openSink(ctx, sink)
-	if err != nil {
-		return fault.Unavailable.Wrap(err, "the sink cannot be opened")
-	}
-	defer func() { _ = driver.Close() }()
-	it := item{id: e.ID(), key: tenant.Key{Org: sink.Org, App: tenant.AppID(testToken)}, document: sink.ID, body: body}
-	out := driver.Deliver(ctx, []item{it}, time.Now().Add(a.Settings.AttemptTimeout))[0]
-	answer := testWire{Delivered: out.verdict == delivered, DurationMS: float64(time.Since(began).Microseconds()) / 1000}
-	if !answer.Delivered {
-		answer.Error = out.reason
-		if answer.Error == "" {
-			answer.Error = "no answer in time"
-		}
-	}
-	return web.WriteJSON(w, http.StatusOK, answer)
-}
-
-// testToken stands where a formation's name would, for instance in a NATS
-// subject. No formation can have this name.
-const testToken = "_test"

@@ -8,7 +8,8 @@
 // a sink does not take holds only its own document: it is tried again by itself,
 // and in the end waits as a dead letter for an administrator (deadletter.go).
 //
-//	admin.go        create, list, get, pause, resume, delete, test
+//	admin.go        create, list, get, pause, resume, delete; claim.go, what only one may have
+//	probe.go        a test event, now
 //	deadletter.go   list, redrive, skip
 //	wire.go         the JSON of both
 //	hear.go         which sinks an event is about
