@@ -15,6 +15,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/openapi/openapitest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/goldentest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -56,7 +57,8 @@ func newWorld(t *testing.T, change ...func(*orgs.Deps)) *world {
 	for _, c := range change {
 		c(&d)
 	}
-	w.Handler = web.Mux(orgs.New(d).Routes(), web.Options{Authorize: access.NewBootstrap(token).Authorize})
+	mux := web.Mux(orgs.New(d).Routes(), web.Options{Authorize: access.NewBootstrap(token).Authorize})
+	w.Handler = openapitest.New(t).Handler(t, mux)
 	return w
 }
 

@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -27,10 +28,12 @@ import (
 // base is the name under which the document is known to the schema compiler.
 const base = "openapi.json"
 
-// Checker knows the description.
+// Checker knows the description. It may be used by several goroutines.
 type Checker struct {
-	doc      map[string]any
-	paths    *http.ServeMux // only to find the path an address belongs to
+	doc   map[string]any
+	paths *http.ServeMux // only to find the path an address belongs to
+
+	mu       sync.Mutex // the compiler keeps what it compiled
 	compiler *jsonschema.Compiler
 }
 
@@ -190,7 +193,9 @@ func (c *Checker) find(at string) (map[string]any, string) {
 }
 
 func (c *Checker) conforms(schemaAt string, body []byte) error {
+	c.mu.Lock()
 	schema, err := c.compiler.Compile(base + schemaAt)
+	c.mu.Unlock()
 	if err != nil {
 		return err
 	}
