@@ -7,7 +7,10 @@ import (
 	"testing"
 
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
+	"github.com/defenseunicorns/peat-gateway/shared/access"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/goldentest"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 )
 
 func TestWhatIsRefused(t *testing.T) {
@@ -129,5 +132,14 @@ func TestNothingIsKeptOfAFormationThatCannotBeSealed(t *testing.T) {
 			}
 			goldentest.Check(t, "testdata/broken_"+strings.ReplaceAll(name, " ", "_")+".json", goldentest.JSON(t, got))
 		})
+	}
+}
+
+func TestAStrangersOrganizationLooksLikeNone(t *testing.T) {
+	w := newWorld(t)
+	_, missing := w.store.Org(t.Context(), "rival")
+	hidden := access.Principal{Name: "ann"}.May(web.Viewer, "rival")
+	if fault.Of(missing).Message != fault.Of(hidden).Message {
+		t.Errorf("%q and %q can be told apart", missing, hidden)
 	}
 }

@@ -1,4 +1,9 @@
-// Package access says who calls the administration API and what they may do.
+// Package access says who calls the administration API and what they may do. An
+// organization that a caller has nothing to do with does not exist for them: the
+// answer is the one for an organization that was never made.
+//
+//	access.go  who calls, and the one token from the environment
+//	role.go    what a caller may do
 package access
 
 import (
@@ -10,11 +15,14 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // Principal is a caller whose credential was checked.
 type Principal struct {
-	Name string // as the audit trail names them
+	Name    string // as the audit trail names them
+	Gateway bool   // gateway-admin: everything, in every organization
+	Orgs    map[tenant.OrgID]web.Role
 }
 
 type contextKey struct{}
@@ -44,9 +52,14 @@ func NewBootstrap(token string) Bootstrap {
 	return Bootstrap{digest: sha256.Sum256([]byte(token)), set: token != ""}
 }
 
-// Authorize checks the request's bearer token, whatever role is needed.
-func (b Bootstrap) Authorize(r *http.Request, _ web.Role) (context.Context, error) {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+// Authorize checks the request's bearer token. Whoever has it is gateway-admin.
+func (b Bootstrap) Authorize(r *http.Request, need web.Role) (context.Context, error) {
+	shown := r.Header.Values("Authorization")
+	if len(shown) > 1 {
+		// What stands before us may have believed the other one.
+		return nil, fault.Unauthenticated.New("there is more than one Authorization header")
+	}
+	scheme, token, _ := strings.Cut(strings.Join(shown, ""), " ")
 	if !strings.EqualFold(scheme, "bearer") || token == "" {
 		return nil, fault.Unauthenticated.New("a bearer token is needed")
 	}
@@ -55,5 +68,5 @@ func (b Bootstrap) Authorize(r *http.Request, _ web.Role) (context.Context, erro
 	if !b.set || subtle.ConstantTimeCompare(got[:], b.digest[:]) != 1 {
 		return nil, fault.Unauthenticated.New("the bearer token is not known")
 	}
-	return With(r.Context(), Principal{Name: "bootstrap-admin"}), nil
+	return Principal{Name: "bootstrap-admin", Gateway: true}.enter(r, need)
 }
