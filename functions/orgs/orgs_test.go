@@ -103,7 +103,7 @@ func (w *world) formation(org, app string) {
 	w.do("POST", "/orgs/"+org+"/formations", `{"app_id":"`+app+`"}`, 201)
 }
 
-// events are the types in the outbox, the oldest first, without what all have.
+// events are the types in the outbox, without what all have.
 func (w *world) events() []string {
 	w.t.Helper()
 	waiting, err := w.store.Outbox(context.Background(), 100)
