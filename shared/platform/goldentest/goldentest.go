@@ -1,8 +1,6 @@
 // Package goldentest compares what a test produced with a file that a person has
-// accepted, and reads vectors that were made elsewhere. Only tests import it.
-//
-// UPDATE=1 go test ./... writes the files of Check anew. Vectors are never
-// written: they are the other side's word.
+// accepted. Only tests import it. UPDATE=1 go test ./... writes the files anew;
+// never use it for vectors of another implementation.
 package goldentest
 
 import (
@@ -45,35 +43,4 @@ func JSON(t testing.TB, b []byte) []byte {
 	}
 	out.WriteByte('\n')
 	return out.Bytes()
-}
-
-// Vector is one case of another implementation: what went in, and what came out
-// or the class of its error.
-type Vector[In, Out any] struct {
-	ID    string `json:"id"`
-	In    In     `json:"in"`
-	Out   Out    `json:"out"`
-	Error *struct {
-		Class           string `json:"class"`
-		MessageContains string `json:"message_contains"`
-	} `json:"error"`
-}
-
-// Vectors reads a file of vectors; an empty one fails the test.
-func Vectors[In, Out any](t testing.TB, path string) []Vector[In, Out] {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file struct {
-		Vectors []Vector[In, Out] `json:"vectors"`
-	}
-	if err := json.Unmarshal(b, &file); err != nil {
-		t.Fatalf("%s: %v", path, err)
-	}
-	if len(file.Vectors) == 0 {
-		t.Fatalf("%s holds no vectors", path)
-	}
-	return file.Vectors
 }
