@@ -24,7 +24,8 @@ func TestOneOfSix(t *testing.T) {
 	_, seed := seeded(t)
 	g := startGateway(t, options{})
 	formation := g.formation("acme", "logistics")
-	p := startPeers(t, peersJob{URLs: g.urls(formation, 1), Documents: 50, Changes: 2000, Seed: seed, TimeoutS: 60})
+	// Two peers: they agree only by way of the gateway, so when they do it has everything.
+	p := startPeers(t, peersJob{URLs: g.urls(formation, 2), Documents: 50, Changes: 2000, Seed: seed, TimeoutS: 60})
 	n := p.wait(2 * time.Minute).count()
 
 	first := newWebhook(t, always(take)) // tells when all of it is in the log

@@ -3,7 +3,8 @@
 //
 // One line of JSON on standard input says what to do:
 //
-//   urls        a WebSocket address per peer
+//   urls        a WebSocket address per peer, two at least: that another peer has
+//               a change shows that the server has it
 //   documents   how many documents they share                      (50)
 //   changes     how many changes they make in all                  (2000)
 //   rate        changes a second, 0 for as fast as they can        (0)
@@ -249,5 +250,6 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
     seed: Math.floor(Math.random() * 2 ** 31),
     ...JSON.parse(line),
   }
+  if (job.urls.length < 2) throw new Error("two peers at least")
   process.exit((await run(job)) ? 0 : 1)
 }
