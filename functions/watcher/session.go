@@ -314,7 +314,9 @@ func (s *session) write(c codec) {
 	defer s.goodbye(c)
 	for {
 		for _, frame := range s.next() {
-			ctx, cancel := context.WithTimeout(s.ending, writeTimeout)
+			// Not under s.ending: the library closes a connection whose write is
+			// cancelled, and the peer would not hear why.
+			ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 			err := s.conn.Write(ctx, websocket.MessageBinary, frame)
 			cancel()
 			if err != nil {
