@@ -68,9 +68,9 @@ func (m *mux) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		m.Log.DebugContext(ctx, "the client went away", "method", r.Method, "path", r.URL.Path, "err", err, "request_id", RequestID(ctx))
+		m.Log.DebugContext(ctx, "the client went away", "method", r.Method, "path", r.URL.Path, "err", withoutQuery(err.Error(), r), "request_id", RequestID(ctx))
 	case status >= 500:
-		m.Log.ErrorContext(ctx, "request failed", "method", r.Method, "path", r.URL.Path, "err", err, "request_id", RequestID(ctx))
+		m.Log.ErrorContext(ctx, "request failed", "method", r.Method, "path", r.URL.Path, "err", withoutQuery(err.Error(), r), "request_id", RequestID(ctx))
 	}
 	if begun(w) {
 		return

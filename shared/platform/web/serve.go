@@ -46,7 +46,7 @@ func (m *mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	out := &recorder{ResponseWriter: w}
 	defer m.finish(out, r, begin)
-	if _, pattern := m.routes.Handler(r); pattern == "" {
+	if _, pattern := m.routes.Handler(r); pattern == "" || !clean(r.URL.Path) {
 		m.unmatched(out, r)
 		return
 	}
@@ -58,7 +58,7 @@ func (m *mux) finish(out *recorder, r *http.Request, begin time.Time) {
 	p := recover()
 	if p != nil && p != http.ErrAbortHandler {
 		m.Log.ErrorContext(r.Context(), "panic", "method", r.Method, "path", r.URL.Path,
-			"panic", fmt.Sprint(p), "stack", string(debug.Stack()), "request_id", RequestID(r.Context()))
+			"panic", withoutQuery(fmt.Sprint(p), r), "stack", string(debug.Stack()), "request_id", RequestID(r.Context()))
 		if out.status == 0 {
 			writeProblem(out, r, problem{Status: http.StatusInternalServerError, Detail: internal})
 		}

@@ -4,6 +4,7 @@
 //
 //	web.go       routes and the handler made of them
 //	serve.go     what happens around every request: id, log, panics, headers
+//	query.go     keeps what rides in a query out of logs and answers
 //	problem.go   the one table from a fault to a status; problem documents
 //	json.go      reading and writing JSON; strict.go finds what is wrong in it
 //	page.go      lists in pages
