@@ -1,6 +1,7 @@
 package test
 
 import (
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
@@ -38,7 +39,7 @@ func killRun(t *testing.T, env []string) {
 	formation := g.formation("acme", "logistics")
 	// The receiver has its own chance, so that its answers and the moments of
 	// killing do not hang together by who asks first.
-	receiver, _ := seeded(t)
+	receiver := rand.New(rand.NewPCG(seed, 1))
 	sinks := threeSinks(t, g, formation, fickle(receiver, 0.05))
 
 	const changes = 2000
