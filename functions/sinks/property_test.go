@@ -23,9 +23,9 @@ import (
 func TestWhateverHappens(t *testing.T) {
 	for name, url := range map[string]func(testing.TB) string{"sqlite": sqlite, "postgres": testenv.Postgres} {
 		t.Run(name, func(t *testing.T) {
-			seed, runs := uint64(time.Now().UnixNano()), 40
+			seed, runs := uint64(time.Now().UnixNano()), 15
 			if testing.Short() || name == "postgres" {
-				runs = 10
+				runs = 5
 			}
 			if s := os.Getenv("PEAT_TEST_SEED"); s != "" {
 				one, err := strconv.ParseUint(s, 10, 64)

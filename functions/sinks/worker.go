@@ -135,13 +135,21 @@ func (d *Delivery) run(p pair, w *worker) {
 		d.mu.Unlock()
 		break
 	}
-	close(w.done)
+	// The ring comes before the end of the request that may be all that keeps this
+	// process running; and not after long, since some brokers answer only when the
+	// ring has been worked.
+	defer close(w.done)
 	if again && d.ctx.Err() == nil {
-		if err := d.Bus.Publish(d.ctx, event.LogAppended(p.key, 0, d.Now())); err != nil {
+		ctx, cancel := context.WithTimeout(d.ctx, ringLimit)
+		defer cancel()
+		if err := d.Bus.Publish(ctx, event.LogAppended(p.key, 0, d.Now())); err != nil {
 			d.Log.Warn("doorbell lost; the sweep will ring", "org", p.key.Org, "app", p.key.App, "err", err)
 		}
 	}
 }
+
+// ringLimit bounds the ring for more of the same.
+const ringLimit = 5 * time.Second
 
 // heldPoll is how often to look whether another replica has left off with work undone.
 const heldPoll = 500 * time.Millisecond
