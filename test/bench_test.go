@@ -298,7 +298,7 @@ func bareNATS(b *testing.B, url string, payloads [][]byte) time.Duration {
 	}
 	begin := time.Now()
 	for i, p := range payloads {
-		if _, err := js.PublishAsync("bare.x", p, jetstream.WithMsgID(strconv.Itoa(i))); err != nil {
+		if _, err := js.PublishAsync("bare.x", p, jetstream.WithMsgID(strconv.Itoa(i)), jetstream.WithStallWait(30*time.Second)); err != nil {
 			b.Fatal(err)
 		}
 	}
