@@ -32,8 +32,8 @@ func (f *Function) postFormation(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	policy := tenant.Controlled
-	if in.Policy != "" {
-		if policy, err = tenant.ParseEnrollmentPolicy(in.Policy); err != nil {
+	if in.Policy != nil {
+		if policy, err = tenant.ParseEnrollmentPolicy(*in.Policy); err != nil {
 			return err
 		}
 	}

@@ -66,6 +66,12 @@ func TestWhatIsRefused(t *testing.T) {
 		"app id with a slash":   {"POST", "/orgs/acme/formations", `{"app_id":"a/b"}`, nil, 422, "/app_id"},
 		"app id too long":       {"POST", "/orgs/acme/formations", `{"app_id":"` + strings.Repeat("a", tooLong) + `"}`, nil, 422, "/app_id"},
 		"policy nobody knows":   {"POST", "/orgs/acme/formations", `{"app_id":"a","enrollment_policy":"Open"}`, nil, 422, "/enrollment_policy"},
+		"policy empty":          {"POST", "/orgs/acme/formations", `{"app_id":"a","enrollment_policy":""}`, nil, 422, "/enrollment_policy"},
+		"policy null":           {"POST", "/orgs/acme/formations", `{"app_id":"a","enrollment_policy":null}`, nil, 422, "/enrollment_policy"},
+		"quotas null":           {"POST", "/orgs", `{"org_id":"x","display_name":"X","quotas":null}`, nil, 422, "/quotas"},
+		"quotas made null":      {"PATCH", "/orgs/acme", `{"quotas":null}`, nil, 422, "/quotas"},
+		"a quota made null":     {"PATCH", "/orgs/acme", `{"quotas":{"max_formations":null}}`, nil, 422, "/quotas/max_formations"},
+		"name made null":        {"PATCH", "/orgs/acme", `{"display_name":null}`, nil, 422, "/display_name"},
 		"genesis given by hand": {"POST", "/orgs/acme/formations", `{"app_id":"a","seed":"00"}`, nil, 422, "/seed"},
 
 		"no such organization":          {"GET", "/orgs/nowhere", "", nil, 404, ""},

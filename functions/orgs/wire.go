@@ -61,8 +61,8 @@ func wireOrg(o tenant.Org, u store.Usage) orgWire {
 }
 
 type formationRequest struct {
-	ID     string `json:"app_id"`
-	Policy string `json:"enrollment_policy,omitempty"`
+	ID     string  `json:"app_id"`
+	Policy *string `json:"enrollment_policy,omitempty"` // left out, it is controlled
 }
 
 type formationWire struct {

@@ -19,7 +19,8 @@ import (
 // key that comes twice (all malformed or unsupported); a field that is not known,
 // a value of the wrong type (invalid, each named by its JSON pointer).
 //
-// A field that is absent keeps its zero value; null is for pointers only.
+// A field that is absent keeps its zero value. That is the one way to leave it
+// out: null is refused, save where v takes any JSON at all.
 func ReadJSON(r *http.Request, v any) error {
 	if err := wantJSON(r); err != nil {
 		return err

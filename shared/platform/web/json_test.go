@@ -39,7 +39,7 @@ func TestReadJSON(t *testing.T) {
 		kind    error
 		pointer string
 	}{
-		"everything right":       {body: `{"name":"a","count":null,"small":255,"ratio":1.5,"on":true,"inner":{"max":3},"tags":["x"],"labels":{"k":"v"},"raw":{"a":[1]},"at":"2026-01-02T03:04:05Z","any":null}`},
+		"everything right":       {body: `{"name":"a","count":3,"small":255,"ratio":1.5,"on":true,"inner":{"max":3},"tags":["x"],"labels":{"k":"v"},"raw":{"a":[1]},"at":"2026-01-02T03:04:05Z","any":null}`},
 		"nothing":                {body: `{}`},
 		"white space around":     {body: " {}\n\t"},
 		"empty":                  {body: "", kind: fault.Malformed},
@@ -65,6 +65,9 @@ func TestReadJSON(t *testing.T) {
 		"unknown inside":         {body: `{"inner":{"a/b~":1}}`, kind: fault.Invalid, pointer: "/inner/a~1b~0"},
 		"number for string":      {body: `{"name":1}`, kind: fault.Invalid, pointer: "/name"},
 		"null for string":        {body: `{"name":null}`, kind: fault.Invalid, pointer: "/name"},
+		"null for a number":      {body: `{"count":null}`, kind: fault.Invalid, pointer: "/count"},
+		"null for a time":        {body: `{"at":null}`, kind: fault.Invalid, pointer: "/at"},
+		"null for an object":     {body: `{"inner":null}`, kind: fault.Invalid, pointer: "/inner"},
 		"string for number":      {body: `{"count":"1"}`, kind: fault.Invalid, pointer: "/count"},
 		"fraction":               {body: `{"count":1.5}`, kind: fault.Invalid, pointer: "/count"},
 		"exponent":               {body: `{"count":1e3}`, kind: fault.Invalid, pointer: "/count"},

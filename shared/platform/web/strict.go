@@ -106,9 +106,13 @@ func (c *checker) bad(pointer, format string, args ...any) {
 
 func (c *checker) value(pointer string, tree any, t reflect.Type) {
 	if t.Kind() == reflect.Pointer {
-		if tree != nil {
-			c.value(pointer, tree, t.Elem())
+		// encoding/json would take null for "left out", and a patch that says null
+		// most likely means to take something away.
+		if tree == nil {
+			c.bad(pointer, "must not be null")
+			return
 		}
+		c.value(pointer, tree, t.Elem())
 		return
 	}
 	readsItself := reflect.PointerTo(t)
