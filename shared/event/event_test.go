@@ -1,0 +1,121 @@
+package event_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+
+	"github.com/defenseunicorns/peat-gateway/shared/change"
+	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/goldentest"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
+)
+
+var (
+	now = time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
+	key = tenant.Key{Org: "acme", App: "logistics"}
+)
+
+func settled() change.Settled {
+	prev := change.Hash{0xaa}
+	return change.Settled{
+		Change: change.Change{
+			Hash: change.Hash{0x01, 0x02}, Deps: []change.Hash{{0xbb}}, Actor: "c0ffee", ActorSeq: 7, StartOp: 42,
+			Time: 1_700_000_000, Message: "half \"full\"", Raw: []byte{0x85, 0x6f}, Patches: []byte(`[{"action":"put","path":["n"],"value":1}]`),
+		},
+		Document: "4NMNnkMhL8jXrdJ9jamS58PAVdXu", Seq: 3, Position: 99, Prev: &prev, Concurrent: true, ReceivedAt: now, Origin: change.Sync,
+	}
+}
+
+// every is one event of each type.
+func every() map[string]cloudevents.Event {
+	org := tenant.Org{ID: "acme", DisplayName: "Acme", Quotas: tenant.DefaultQuotas()}
+	formation := tenant.Formation{Org: "acme", App: "logistics", MeshID: "C5EB1329"}
+	sink := event.SinkData{Org: "acme", Sink: "01SINK", Kind: "webhook"}
+	letter := event.DeadLetterData{Org: "acme", App: "logistics", Sink: "01SINK", Kind: "webhook", ID: "01DEAD", Document: "d", Seq: 3, Hash: "ab"}
+	return map[string]cloudevents.Event{
+		event.OrgCreatedType:        event.OrgCreated(org, now),
+		event.OrgUpdatedType:        event.OrgUpdated(org, now),
+		event.OrgDeletedType:        event.OrgDeleted(org, now),
+		event.FormationCreatedType:  event.FormationCreated(formation, now),
+		event.FormationDeletedType:  event.FormationDeleted(formation, now),
+		event.TicketRevokedType:     event.TicketRevoked(key, "01TICKET", now),
+		event.LogAppendedType:       event.LogAppended(key, 99, now),
+		event.DocumentChangedType:   event.DocumentChanged(key, settled(), delivery.Both),
+		event.ChangeSkippedType:     event.ChangeSkipped(key, "01SINK", settled()),
+		event.SinkTestType:          event.SinkTest("acme", "01SINK", now),
+		event.SinkCreatedType:       event.Sink(event.SinkCreatedType, sink, now),
+		event.SinkChangedType:       event.Sink(event.SinkChangedType, sink, now),
+		event.SinkResumedType:       event.Sink(event.SinkResumedType, sink, now),
+		event.SinkDeletedType:       event.Sink(event.SinkDeletedType, sink, now),
+		event.DeadLetterParkedType:  event.DeadLetter(event.DeadLetterParkedType, letter, now),
+		event.DeadLetterRedriveType: event.DeadLetter(event.DeadLetterRedriveType, letter, now),
+	}
+}
+
+func TestEveryTypeIsValidAndByteForByte(t *testing.T) {
+	events := every()
+	for _, typ := range event.Types() {
+		e, ok := events[typ]
+		if !ok {
+			t.Errorf("no example of %s", typ)
+			continue
+		}
+		if err := e.Validate(); err != nil || e.Type() != typ {
+			t.Errorf("%s: type %s, %v", typ, e.Type(), err)
+		}
+		if typ != event.DocumentChangedType && typ != event.ChangeSkippedType {
+			e.SetID("01UNIQUE") // the only part that differs each time
+		}
+		text, err := e.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(strings.TrimPrefix(typ, "com.defenseunicorns.peat.gateway."), ".v1")
+		goldentest.Check(t, "testdata/"+name+".json", goldentest.JSON(t, text))
+	}
+	if len(events) != len(event.Types()) {
+		t.Errorf("%d examples of %d types", len(events), len(event.Types()))
+	}
+}
+
+func TestADocumentsEventIsTheSameHoweverOftenItIsMade(t *testing.T) {
+	first, again := event.DocumentChanged(key, settled(), delivery.Both), event.DocumentChanged(key, settled(), delivery.Raw)
+	if first.ID() != again.ID() {
+		t.Error("the id depends on the format")
+	}
+	ids := map[string]string{}
+	for name, id := range map[string]string{
+		"itself":             event.DocumentChangedID(key, "d", change.Hash{1}),
+		"another change":     event.DocumentChangedID(key, "d", change.Hash{2}),
+		"another document":   event.DocumentChangedID(key, "e", change.Hash{1}),
+		"another formation":  event.DocumentChangedID(tenant.Key{Org: "acme", App: "x"}, "d", change.Hash{1}),
+		"names that overlap": event.DocumentChangedID(tenant.Key{Org: "acmelog", App: "istics"}, "d", change.Hash{1}),
+		"overlap elsewhere":  event.DocumentChangedID(tenant.Key{Org: "acme", App: "logisticsd"}, "", change.Hash{1}),
+	} {
+		if other, ok := ids[id]; ok {
+			t.Errorf("%s and %s have one id", name, other)
+		}
+		ids[id] = name
+	}
+}
+
+func TestFormats(t *testing.T) {
+	for format, want := range map[delivery.Format][2]bool{
+		delivery.Patches: {true, false}, delivery.Raw: {false, true}, delivery.Both: {true, true},
+	} {
+		data := string(event.DocumentChanged(key, settled(), format).Data())
+		if got := [2]bool{strings.Contains(data, `"patches"`), strings.Contains(data, `"change":`)}; got != want {
+			t.Errorf("%s has patches and change: %v", format, got)
+		}
+	}
+	bare := settled()
+	bare.Deps, bare.Prev = nil, nil
+	data := string(event.DocumentChanged(key, bare, delivery.Raw).Data())
+	if !strings.Contains(data, `"deps":[]`) || !strings.Contains(data, `"prev":null`) {
+		t.Errorf("a first change: %s", data)
+	}
+}
