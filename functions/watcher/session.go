@@ -173,7 +173,7 @@ func (f *Function) receive(ctx context.Context, s *session) (*incoming, error) {
 	if err != nil {
 		return nil, err
 	}
-	frame, held, err := f.readFrame(r)
+	frame, held, err := f.readFrame(s.ending, r)
 	if err != nil {
 		f.budget.Release(held)
 		return nil, err
@@ -191,9 +191,15 @@ var errBusy = errors.New("too much is being received here; try again later")
 
 // readFrame reads a frame while the memory set aside for frames lasts. It
 // returns how much of that it took, also with an error.
-func (f *Function) readFrame(r io.Reader) (frame []byte, held int64, err error) {
-	for {
-		if !f.budget.TryAcquire(readChunk) {
+//
+// It waits for its first piece, holding nothing, and for none after: two that
+// each hold half of what both need would wait for ever.
+func (f *Function) readFrame(ctx context.Context, r io.Reader) (frame []byte, held int64, err error) {
+	if err := f.budget.Acquire(ctx, readChunk); err != nil {
+		return nil, 0, err
+	}
+	for first := true; ; first = false {
+		if !first && !f.budget.TryAcquire(readChunk) {
 			return nil, held, errBusy
 		}
 		held += readChunk
