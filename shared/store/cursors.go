@@ -99,13 +99,14 @@ func (s queries) Lag(ctx context.Context, sink delivery.Sink, now time.Time) ([]
 }
 
 // Behind lists the formations that have something to deliver now: a served sink
-// whose cursor is before the end of the log, or a held document that is due.
+// whose cursor is before the end of the log, or a held document that is due. A
+// name that only resembles the formation's may match too: a ring too many.
 func (s queries) Behind(ctx context.Context, now time.Time) ([]tenant.Key, error) {
 	rows, err := s.q.QueryContext(ctx, `SELECT DISTINCT f.org_id, f.app_id
 		FROM formations f JOIN sinks s ON s.org_id = f.org_id
 		LEFT JOIN cursors c ON c.org_id = f.org_id AND c.sink_id = s.sink_id AND c.app_id = f.app_id
 		WHERE s.state IN ('active', 'failing') AND COALESCE(c.next_attempt_at, 0) <= $1
-		  AND ((f.position > COALESCE(c.position, 0) AND (s.formations = '["*"]' OR c.app_id IS NOT NULL))
+		  AND ((f.position > COALESCE(c.position, 0) AND (s.formations = '["*"]' OR s.formations LIKE '%"' || f.app_id || '"%'))
 		    OR EXISTS (SELECT 1 FROM held h WHERE h.org_id = f.org_id AND h.sink_id = s.sink_id AND h.app_id = f.app_id
 		         AND h.state <> 'parked' AND h.next_attempt_at <= $1))`, micros(now))
 	return collect(rows, err, func(r row) (tenant.Key, error) {

@@ -34,6 +34,7 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"sinks and cursors":                 testSinks,
 	"dead letters":                      testDeadLetters,
 	"lag":                               testLag,
+	"a formation made anew is behind":   testBehindAnew,
 	"outbox":                            testOutbox,
 	"audit outlives the organization":   testAudit,
 	"organizations do not see others":   testIsolation,
@@ -620,6 +621,22 @@ func testLag(t *testing.T, s *store.Store) {
 	inTx(t, s, func(tx *store.Tx) error { return tx.SetSinkState(ctx, "acme", "s1", delivery.Paused, "") })
 	if behind() != 0 {
 		t.Error("the sweep rings for a paused sink")
+	}
+}
+
+// A formation that is made anew has no cursors, and is behind all the same at the
+// sinks that name it.
+func testBehindAnew(t *testing.T, s *store.Store) {
+	addOrg(t, s, "acme")
+	addFormation(t, s, key)
+	other := addFormation(t, s, tenant.Key{Org: "acme", App: "medical"})
+	addSink(t, s, "s1", delivery.StartNow, string(key.App))
+	inTx(t, s, func(tx *store.Tx) error { return tx.DestroyFormation(t.Context(), key) })
+	addFormation(t, s, key)
+	appendAll(t, s, key, chain("d", 1, 1))
+	appendAll(t, s, tenant.Key{Org: other.Org, App: other.App}, chain("d", 1, 1))
+	if keys, err := s.Behind(t.Context(), now); err != nil || len(keys) != 1 || keys[0] != key {
+		t.Errorf("%v %v", keys, err)
 	}
 }
 
