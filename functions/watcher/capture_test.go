@@ -264,3 +264,23 @@ func TestTooManyDocumentsThatNobodyHas(t *testing.T) {
 		t.Errorf("reason = %q", reason)
 	}
 }
+
+func TestAPanicCostsOneFormationsSessionsAndNothingElse(t *testing.T) {
+	b := setup(t, Settings{})
+	p := b.join(t, "p")
+	b.counted.mu.Lock()
+	b.counted.explode = true
+	b.counted.mu.Unlock()
+	doc, chunks := history(2)
+	p.offer(documentID(1), nil, chunks[0])
+	if reason := p.ended(); reason != reasonUnwatched {
+		t.Errorf("reason = %q", reason)
+	}
+	// The peer connects again, and goes on where the log is.
+	p = b.join(t, "p")
+	p.offer(documentID(1), doc.Heads(), chunks...)
+	p.heads(documentID(1), doc.Heads())
+	if log := b.log(); len(log) != 2 || log[1].Seq != 2 {
+		t.Errorf("%d entries", len(log))
+	}
+}

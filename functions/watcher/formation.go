@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -71,7 +72,7 @@ func (f *formation) run() {
 			f.drain()
 			return
 		case in := <-f.inbox:
-			f.process(f.gather(in))
+			f.survive(f.gather(in))
 		case <-tick.C:
 			f.housekeep()
 		}
@@ -91,6 +92,19 @@ func (f *formation) gather(first *incoming) []*incoming {
 		}
 	}
 	return batch
+}
+
+// survive processes a batch. A mistake of ours that some input brings out costs
+// the sessions of one formation, not the process and everybody else's.
+func (f *formation) survive(batch []*incoming) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.Metrics.Refused("panic")
+			f.Log.Error("panic while settling; the formation starts over", "formation", f.key.String(), "panic", p, "stack", string(debug.Stack()))
+			f.stop()
+		}
+	}()
+	f.process(batch)
 }
 
 // process settles a batch, commits it, and only then answers. "Synced" means

@@ -35,11 +35,16 @@ type counted struct {
 	captured int
 	refused  []string
 	rung     []uint64
+	explode  bool // panic once, at the next change
 }
 
 func (c *counted) Captured(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.explode {
+		c.explode = false
+		panic("told to")
+	}
 	c.captured += n
 }
 
