@@ -136,7 +136,8 @@ func TestDeadLetter(t *testing.T) {
 		return hook.count() == r.count(), fmt.Sprintf("%d of %d events", hook.count(), r.count())
 	})
 	check(r, "acme", "logistics", hook.deliveries(t)).mustHold(t, "webhook")
-	if left := g.deadLetters(formation, s.ID); len(left) != 0 {
-		t.Errorf("dead letters after the redrive: %+v", left)
-	}
+	within(t, 10*time.Second, "an end of the dead letter", func() (bool, string) {
+		left := g.deadLetters(formation, s.ID)
+		return len(left) == 0, fmt.Sprintf("%+v", left)
+	})
 }
