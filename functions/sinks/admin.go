@@ -113,7 +113,7 @@ func (a *Admin) post(w http.ResponseWriter, r *http.Request) error {
 	if sink.Sealed, err = a.seal(r.Context(), sink.Org, sink.ID, made.secrets); err != nil {
 		return fault.Unavailable.Wrap(err, "the key service does not answer")
 	}
-	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error { return a.keep(tx, r, sink, made.claims) }); err != nil {
+	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error { return a.keep(tx, r, sink) }); err != nil {
 		return err
 	}
 	a.Notify()
@@ -156,13 +156,14 @@ func (a *Admin) parse(sc scope, in sinkRequest) (delivery.Sink, config, error) {
 	if err != nil {
 		return sink, config{}, err
 	}
+	sink.Claim = made.claims
 	sink.Config, err = json.Marshal(made.public)
 	return sink, made, err
 }
 
 // keep writes a new sink down, if the quota allows one more and nothing it claims
 // is another's.
-func (a *Admin) keep(tx *store.Tx, r *http.Request, sink delivery.Sink, claims string) error {
+func (a *Admin) keep(tx *store.Tx, r *http.Request, sink delivery.Sink) error {
 	ctx := r.Context()
 	org, err := tx.LockOrg(ctx, sink.Org)
 	if err != nil {
@@ -174,9 +175,6 @@ func (a *Admin) keep(tx *store.Tx, r *http.Request, sink delivery.Sink, claims s
 	}
 	if usage.CDCSinks >= org.Quotas.MaxCDCSinks {
 		return fault.Exhausted.New("the organization's quota max_cdc_sinks is %d", org.Quotas.MaxCDCSinks)
-	}
-	if err := a.unclaimed(ctx, sink.Kind, claims); err != nil {
-		return err
 	}
 	if err := tx.CreateSink(ctx, sink); err != nil {
 		return err

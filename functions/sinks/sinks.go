@@ -8,7 +8,7 @@
 // a sink does not take holds only its own document: it is tried again by itself,
 // and in the end waits as a dead letter for an administrator (deadletter.go).
 //
-//	admin.go        create, list, get, pause, resume, delete; claim.go, what only one may have
+//	admin.go        create, list, get, pause, resume, delete
 //	probe.go        a test event, now
 //	deadletter.go   list, redrive, skip
 //	wire.go         the JSON of both

@@ -26,16 +26,24 @@ func scanSink(r row) (delivery.Sink, error) {
 
 // CreateSink adds a sink and a cursor for every formation it covers now: at the
 // end of the log, or before its beginning. A formation made later begins at its
-// beginning. fault.NotFound if the organization or a named formation is not there.
+// beginning. fault.NotFound if the organization or a named formation is not there,
+// fault.Conflict if another sink has what this one claims.
 func (tx *Tx) CreateSink(ctx context.Context, s delivery.Sink) error {
 	formations, err := json.Marshal(s.Formations)
 	if err != nil {
 		return err
 	}
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO sinks (`+sinkColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		s.Org, s.ID, s.Kind, string(formations), string(s.Config), s.Sealed, s.Format, s.Start, s.State, s.Reason, micros(s.CreatedAt))
-	if sqldb.IsMissingParent(err) {
+	var claim any // NULL claims nothing
+	if s.Claim != "" {
+		claim = s.Claim
+	}
+	_, err = tx.q.ExecContext(ctx, `INSERT INTO sinks (`+sinkColumns+`, claim) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		s.Org, s.ID, s.Kind, string(formations), string(s.Config), s.Sealed, s.Format, s.Start, s.State, s.Reason, micros(s.CreatedAt), claim)
+	switch {
+	case sqldb.IsMissingParent(err):
 		return fault.NotFound.New("no organization %q", s.Org)
+	case sqldb.IsDuplicate(err):
+		return fault.Conflict.New("another sink writes there already")
 	}
 	if err != nil {
 		return fmt.Errorf("insert sink: %w", err)

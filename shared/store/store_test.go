@@ -37,6 +37,7 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"a formation made anew is behind":   testBehindAnew,
 	"outbox":                            testOutbox,
 	"audit outlives the organization":   testAudit,
+	"a claim is one sink's alone":       testClaims,
 	"organizations do not see others":   testIsolation,
 }
 
@@ -694,5 +695,36 @@ func testIsolation(t *testing.T, s *store.Store) {
 	}
 	if keys, err := s.Behind(ctx, now); len(keys) != 0 || err != nil {
 		t.Errorf("behind: %v %v", keys, err)
+	}
+}
+
+func testClaims(t *testing.T, s *store.Store) {
+	addOrg(t, s, "acme")
+	addOrg(t, s, "rival")
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	kept := map[string]int{}
+	for i := range 8 {
+		org := []tenant.OrgID{"acme", "rival"}[i%2]
+		for _, claim := range []string{"a.ndjson", ""} {
+			wg.Go(func() {
+				err := s.InTx(t.Context(), func(tx *store.Tx) error {
+					return tx.CreateSink(t.Context(), delivery.Sink{ID: fmt.Sprint("s", i, claim), Org: org, Kind: delivery.File,
+						Formations: []string{"*"}, Config: []byte("{}"), Claim: claim})
+				})
+				if err != nil && !errors.Is(err, fault.Conflict) {
+					t.Error(err)
+				}
+				if err == nil {
+					mu.Lock()
+					kept[claim]++
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if kept["a.ndjson"] != 1 || kept[""] != 8 {
+		t.Errorf("kept %v", kept)
 	}
 }
