@@ -205,6 +205,12 @@ func (f *formation) commit(settled []change.Settled) error {
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, f.Settings.CommitTimeout)
 	defer cancel()
+	// Organizations take turns, so that one with many busy formations does not
+	// keep the database to itself.
+	if err := f.turns.Take(ctx, string(f.key.Org)); err != nil {
+		return fmt.Errorf("wait for a turn: %w", err)
+	}
+	defer f.turns.Leave()
 	var position uint64
 	err := f.Store.InTx(ctx, func(tx *store.Tx) error {
 		err := tx.Guard(ctx, f.lease)

@@ -30,6 +30,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/turn"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -64,6 +65,7 @@ type Settings struct {
 	Limits          automerge.Limits // of changes and sync messages; default automerge.DefaultLimits
 	MaxMessageBytes int              // of one WebSocket frame; default 64 MiB
 	FrameBudget     int64            // bytes of frames being worked on, all together; default 512 MiB
+	Writers         int              // transactions at once; default 4
 	MaxSessions     int              // at once, in this process; default 2,000
 	LeaseLife       time.Duration    // default 9 s: a dead replica's formations move within 10 s
 	DocumentIdle    time.Duration    // before an untouched document leaves memory; default 1 min
@@ -78,6 +80,7 @@ func (s Settings) withDefaults() Settings {
 	}
 	setDefault(&s.MaxMessageBytes, 64<<20)
 	setDefault(&s.FrameBudget, 512<<20)
+	setDefault(&s.Writers, 4)
 	setDefault(&s.MaxSessions, 2_000)
 	setDefault(&s.LeaseLife, 9*time.Second)
 	setDefault(&s.DocumentIdle, time.Minute)
@@ -99,6 +102,7 @@ type Function struct {
 	Deps
 	codec  codec
 	budget *semaphore.Weighted
+	turns  *turn.Queue // of organizations, to write
 	ctx    context.Context
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
@@ -119,7 +123,7 @@ func New(d Deps) (*Function, error) {
 	d.Settings = d.Settings.withDefaults()
 	ctx, stop := context.WithCancel(context.Background())
 	return &Function{
-		Deps: d, codec: c, budget: semaphore.NewWeighted(d.Settings.FrameBudget), ctx: ctx, stop: stop,
+		Deps: d, codec: c, budget: semaphore.NewWeighted(d.Settings.FrameBudget), turns: turn.New(d.Settings.Writers), ctx: ctx, stop: stop,
 		formations: map[tenant.Key]*formation{}, opening: map[tenant.Key]*sync.Mutex{},
 	}, nil
 }
