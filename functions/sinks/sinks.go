@@ -22,6 +22,7 @@
 //	driver.go       what a driver promises; the table of kinds
 //	webhook.go      and guard.go, which keeps it from our own network
 //	nats.go         with natslink.go, its connection, and subject.go
+//	kafka.go        with kafkalink.go, what it knows of a cluster, and kafkaconn.go
 //	file.go         file and stdout
 //
 // DESIGN.md explains the order of the steps and what a crash costs at each.

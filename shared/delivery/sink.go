@@ -19,6 +19,7 @@ type Kind string
 const (
 	Webhook Kind = "webhook"
 	NATS    Kind = "nats"
+	Kafka   Kind = "kafka"
 	File    Kind = "file"
 	Stdout  Kind = "stdout"
 )
