@@ -39,6 +39,7 @@ func Catalog() []Entry {
 		{"sinks", openSinks},
 		{"sink-webhook", openDelivery(delivery.Webhook)},
 		{"sink-nats", openDelivery(delivery.NATS)},
+		{"sink-redis", openDelivery(delivery.Redis)},
 		{"sink-file", openDelivery(delivery.File, delivery.Stdout)},
 	}
 }

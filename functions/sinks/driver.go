@@ -60,6 +60,7 @@ type opening struct {
 var kinds = map[delivery.Kind]kind{
 	delivery.Webhook: {parseWebhook, openWebhook},
 	delivery.NATS:    {parseNATS, openNATS},
+	delivery.Redis:   {parseRedis, openRedis},
 	delivery.File:    {parseFile, openFile},
 	delivery.Stdout:  {parseStdout, openStdout},
 }

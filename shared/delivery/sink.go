@@ -19,6 +19,7 @@ type Kind string
 const (
 	Webhook Kind = "webhook"
 	NATS    Kind = "nats"
+	Redis   Kind = "redis"
 	File    Kind = "file"
 	Stdout  Kind = "stdout"
 )
