@@ -45,7 +45,7 @@ test/postgres: ## Run the store's tests on SQLite and a throw-away Postgres
 
 .PHONY: test/e2e
 test/e2e: ## Run the tests that drive the program from outside (RUN=TestKill PEAT_SEED=… PEAT_KILLS=…)
-	PEAT_TEST_REQUIRE=postgres,nats,node scripts/test -v -run '$(or $(RUN),.)' ./test/...
+	PEAT_TEST_REQUIRE=postgres,nats,redis,node scripts/test -v -run '$(or $(RUN),.)' ./test/...
 
 .PHONY: test/tools
 test/tools: # Run the tests of the build's own helpers

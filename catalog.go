@@ -40,6 +40,7 @@ func Catalog() []Entry {
 		{"sink-webhook", openDelivery(delivery.Webhook)},
 		{"sink-nats", openDelivery(delivery.NATS)},
 		{"sink-kafka", openDelivery(delivery.Kafka)},
+		{"sink-redis", openDelivery(delivery.Redis)},
 		{"sink-file", openDelivery(delivery.File, delivery.Stdout)},
 	}
 }

@@ -133,7 +133,7 @@ func (a *Admin) parse(sc scope, in sinkRequest) (delivery.Sink, config, error) {
 	sink := delivery.Sink{ID: newID(now), Org: sc.org, Kind: delivery.Kind(in.Kind), State: delivery.Active, CreatedAt: store.Precise(now)}
 	k, ok := kinds[sink.Kind]
 	if !ok {
-		return sink, config{}, invalid("kind", "must be webhook, nats, kafka, file or stdout")
+		return sink, config{}, invalid("kind", "must be webhook, nats, kafka, redis, file or stdout")
 	}
 	var err error
 	switch {

@@ -31,6 +31,9 @@ type item struct {
 	body     []byte // a CloudEvent, structured JSON
 }
 
+// documentOf names an item's document across formations.
+func documentOf(it item) string { return it.key.String() + "/" + it.document }
+
 // kind is what the gateway must know of a kind of sink.
 type kind struct {
 	// parse checks a configuration and divides it.
@@ -61,6 +64,7 @@ var kinds = map[delivery.Kind]kind{
 	delivery.Webhook: {parseWebhook, openWebhook},
 	delivery.NATS:    {parseNATS, openNATS},
 	delivery.Kafka:   {parseKafka, openKafka},
+	delivery.Redis:   {parseRedis, openRedis},
 	delivery.File:    {parseFile, openFile},
 	delivery.Stdout:  {parseStdout, openStdout},
 }

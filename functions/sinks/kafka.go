@@ -282,8 +282,6 @@ func (r *laneRun) passable(places []int) []int {
 	return out
 }
 
-func documentOf(it item) string { return it.key.String() + "/" + it.document }
-
 // put sends some of the lane in one request and reports whether to go on.
 //
 // When a broker refuses a request for what is in it, nothing of it was appended.

@@ -20,6 +20,7 @@ const (
 	Webhook Kind = "webhook"
 	NATS    Kind = "nats"
 	Kafka   Kind = "kafka"
+	Redis   Kind = "redis"
 	File    Kind = "file"
 	Stdout  Kind = "stdout"
 )

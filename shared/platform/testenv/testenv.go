@@ -1,8 +1,8 @@
 // Package testenv gives tests the things around the program that a machine may
-// lack: a Postgres database, the JavaScript packages.
+// lack: a Postgres database, a Redis server, the JavaScript packages.
 //
 // What is missing skips the test and says so. PEAT_TEST_REQUIRE, a list of
-// names with commas between them ("postgres,nats,node"), turns those skips into
+// names with commas between them ("postgres,redis,node"), turns those skips into
 // failures, so that a complete run cannot pass by having left things out.
 // KEEP=1 leaves what a test made, and prints where it is.
 //
