@@ -71,7 +71,7 @@ func TestWebhookJudgesAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			calls := 0
-			w := receive(t, time.Second, func(rw http.ResponseWriter, r *http.Request) {
+			w := receive(t, 20*time.Second, func(rw http.ResponseWriter, r *http.Request) {
 				calls++
 				rw.Header().Set("Location", "/elsewhere")
 				if tc.header != "" {
@@ -116,7 +116,7 @@ func TestWebhookSignature(t *testing.T) {
 	defer srv.Close()
 	d, err := openWebhook(opening{
 		sink:    delivery.Sink{Config: []byte(`{"url":"` + srv.URL + `","signing":"hmac"}`)},
-		secrets: sealed, settings: Settings{AllowPrivate: loopback, AttemptTimeout: time.Second}, now: func() time.Time { return start },
+		secrets: sealed, settings: Settings{AllowPrivate: loopback, AttemptTimeout: 20 * time.Second}, now: func() time.Time { return start },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func TestWebhookSignature(t *testing.T) {
 func TestWebhookKeepsTheOrderOfADocument(t *testing.T) {
 	var mu sync.Mutex
 	var got []string
-	w := receive(t, time.Second, func(rw http.ResponseWriter, r *http.Request) {
+	w := receive(t, 20*time.Second, func(rw http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		id := r.Header.Get("webhook-id")
@@ -199,7 +199,7 @@ func TestWebhookThatHangs(t *testing.T) {
 
 func TestWebhookThatResets(t *testing.T) {
 	var calls atomic.Int32
-	w := receive(t, time.Second, func(rw http.ResponseWriter, _ *http.Request) {
+	w := receive(t, 20*time.Second, func(rw http.ResponseWriter, _ *http.Request) {
 		calls.Add(1)
 		conn, _, err := http.NewResponseController(rw).Hijack()
 		if err == nil {

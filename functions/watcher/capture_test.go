@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge/automergetest"
@@ -282,5 +284,22 @@ func TestAPanicCostsOneFormationsSessionsAndNothingElse(t *testing.T) {
 	p.heads(documentID(1), doc.Heads())
 	if log := b.log(); len(log) != 2 || log[1].Seq != 2 {
 		t.Errorf("%d entries", len(log))
+	}
+}
+
+// A ticket that is revoked between the upgrade and the join message opens nothing.
+func TestATicketRevokedAtTheDoor(t *testing.T) {
+	b := setup(t, Settings{})
+	id, url := b.ticket(t, `{}`)
+	conn, _, err := websocket.Dial(t.Context(), url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.CloseNow() }()
+	b.tx(func(tx *store.Tx) error { return tx.RevokeTicket(context.Background(), key, id, time.Now()) })
+	p := &peer{t, mustCodec(t), conn, "p"}
+	p.send(message{Type: typeJoin, SenderID: "p"})
+	if reason := p.ended(); reason != "the ticket is revoked" {
+		t.Errorf("reason = %q", reason)
 	}
 }

@@ -118,6 +118,10 @@ func (f *Function) serve(s *session, watched *formation) {
 		return
 	}
 	defer watched.detach(s)
+	if err := f.welcome(ctx, s); err != nil {
+		s.end(err.Error())
+		return
+	}
 	f.Metrics.SessionOpened()
 	defer f.Metrics.SessionClosed()
 	for {
@@ -163,6 +167,21 @@ func (f *Function) join(ctx context.Context, s *session) error {
 		return errors.New("the ticket belongs to another peer id")
 	}
 	s.conn.SetReadLimit(int64(f.Settings.MaxMessageBytes))
+	return nil
+}
+
+// welcome answers the join of a session that is attached. The ticket is looked at
+// once more: had it been revoked before the session was attached, nobody would
+// have found the session to end it.
+func (f *Function) welcome(ctx context.Context, s *session) error {
+	t, err := f.Store.TicketByHash(ctx, s.key, s.ticket.Hash)
+	if err != nil {
+		f.Log.ErrorContext(ctx, "ticket not checked", "formation", s.key.String(), "err", err)
+		return errors.New("the ticket cannot be checked now")
+	}
+	if state := ticketState(t, f.Now()); state != "valid" {
+		return fmt.Errorf("the ticket is %s", state)
+	}
 	return s.send(f.codec, message{Type: typePeer, SenderID: s.name, TargetID: s.peer, Version: protocolVersion, Metadata: &metadata{}})
 }
 

@@ -179,7 +179,7 @@ func (p *peer) send(m message) {
 
 // read returns the next message, or why there is none.
 func (p *peer) read() (message, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, b, err := p.conn.Read(ctx)
 	if err != nil {
