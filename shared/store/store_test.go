@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -77,12 +78,12 @@ var (
 )
 
 func TestOpenRefusesWhatItDoesNotKnow(t *testing.T) {
-	for _, url := range []string{"", "mysql://x", "postgres://user:hush@[::1", "sqlite:/does/not/exist/x.db"} {
+	for _, url := range []string{"", "mysql://x", "postgres://user:hush@[::1", "postgres://user:hush@127.0.0.1:1/x", "postgres://user:hush@host:port/x", "sqlite:/does/not/exist/x.db"} {
 		_, err := store.Open(t.Context(), url)
 		if err == nil {
 			t.Errorf("Open(%q) succeeded", url)
-		} else if got := err.Error(); got != "" && filepath.Base(got) == "hush" {
-			t.Errorf("the password is in %q", got)
+		} else if strings.Contains(err.Error(), "hush") {
+			t.Errorf("the password is in %q", err)
 		}
 	}
 }
