@@ -3,6 +3,7 @@ package watcher
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -302,4 +303,40 @@ func TestATicketRevokedAtTheDoor(t *testing.T) {
 	if reason := p.ended(); reason != "the ticket is revoked" {
 		t.Errorf("reason = %q", reason)
 	}
+}
+
+// A change whose patches cannot be kept is not stored, and nobody is told that it is.
+func TestPatchesThatAreTooLong(t *testing.T) {
+	b := setup(t, Settings{MaxPatchesBytes: 500})
+	p := b.join(t, "p")
+	doc := automerge.NewDoc()
+	a := automergetest.NewAuthor("aa")
+	first := a.Commit(doc, automergetest.Put(1, "n"))
+	stored := doc.Heads()
+	long := a.Commit(doc, automergetest.Put(strings.Repeat("x", 1000), "n"))
+	p.offer(documentID(1), doc.Heads(), first, long)
+	for {
+		m, err := p.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Type == typeError {
+			break
+		}
+		sync, err := automerge.DecodeSyncMessage(m.Data, automerge.DefaultLimits())
+		if err != nil || slices.Equal(sync.Heads, doc.Heads()) {
+			t.Fatalf("told of a head that is not stored (%v)", err)
+		}
+	}
+	// The session may end a moment before what came first in its message is committed.
+	for deadline := time.Now().Add(10 * time.Second); len(b.log()) == 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if n := len(b.log()); n != 1 {
+		t.Errorf("%d entries", n)
+	}
+	// What was stored is known when the document is loaded again.
+	p = b.join(t, "p")
+	p.offer(documentID(1), stored, first)
+	p.heads(documentID(1), stored)
 }

@@ -64,7 +64,7 @@ func (d *document) has(h change.Hash) bool { return d.engine.Has(automerge.Hash(
 // settle takes a change in and returns what can be appended to the log because
 // of it: nothing, the change, or the change and those that waited for it. With an
 // error, what came before the culprit is returned too.
-func (d *document) settle(c *automerge.Change, now time.Time) ([]change.Settled, error) {
+func (d *document) settle(c *automerge.Change, now time.Time, maxPatches int) ([]change.Settled, error) {
 	ready, err := d.waiting.Add(change.Hash(c.Hash), hashes(c.Deps), len(c.Raw), c, d.has)
 	if err != nil {
 		return nil, &refusedError{"waiting", err}
@@ -75,7 +75,7 @@ func (d *document) settle(c *automerge.Change, now time.Time) ([]change.Settled,
 		if err != nil {
 			return out, &refusedError{"change", err}
 		}
-		encoded, err := automerge.PatchesJSON(patches, maxPatchesBytes)
+		encoded, err := automerge.PatchesJSON(patches, maxPatches)
 		if err != nil {
 			// The change is in the engine and will not be in the log.
 			d.broken = true
@@ -91,10 +91,6 @@ func (d *document) settle(c *automerge.Change, now time.Time) ([]change.Settled,
 	}
 	return out, nil
 }
-
-// maxPatchesBytes bounds what one change may say as patches: paths repeat in each
-// of them, so a small change can mean a very long list.
-const maxPatchesBytes = 32 << 20
 
 func hashes(in []automerge.Hash) []change.Hash {
 	out := make([]change.Hash, len(in))

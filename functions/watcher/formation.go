@@ -156,14 +156,19 @@ func (f *formation) process(batch []*incoming) {
 		return
 	}
 	f.stored = stored
-	f.answer(answer)
 	f.dropBroken(batch)
+	f.answer(answer)
 }
 
-// dropBroken lets go of documents that have got ahead of the log.
+// dropBroken lets go of documents that have got ahead of the log, before anybody
+// is told heads that are not stored. Who follows one has to start afresh.
 func (f *formation) dropBroken(batch []*incoming) {
 	for _, in := range batch {
 		if d := f.docs[in.document]; d != nil && d.broken {
+			for s := range d.sessions {
+				s.end("the document is being loaded again; try again")
+			}
+			clear(d.sessions)
 			f.drop(in.document)
 		}
 	}
@@ -174,7 +179,7 @@ func (f *formation) dropBroken(batch []*incoming) {
 func (f *formation) settleAll(d *document, in *incoming, now time.Time) ([]change.Settled, error) {
 	var settled []change.Settled
 	for _, c := range in.changes {
-		out, err := d.settle(c, now)
+		out, err := d.settle(c, now, f.Settings.MaxPatchesBytes)
 		if len(out) > 0 && !d.dirty {
 			d.dirty = true
 			f.dirty = append(f.dirty, d)

@@ -114,7 +114,8 @@ func (f *formation) forget(s *session) {
 	for id := range s.docs {
 		if d := f.docs[id]; d != nil {
 			delete(d.sessions, s)
-			if len(d.sessions) == 0 && (d.seq == 0 || d.waiting.Len() > 0) {
+			// One with changes of this very batch has to stay until they are committed.
+			if len(d.sessions) == 0 && !d.dirty && (d.seq == 0 || d.waiting.Len() > 0) {
 				f.drop(id) // nothing of it is stored, or what waits will come again
 			}
 		}

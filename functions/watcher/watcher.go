@@ -64,6 +64,7 @@ type Settings struct {
 	PublicURL       *url.URL         // what peers are told to connect to; default: as the caller called us
 	Limits          automerge.Limits // of changes and sync messages; default automerge.DefaultLimits
 	MaxMessageBytes int              // of one WebSocket frame; default 64 MiB
+	MaxPatchesBytes int              // of one change, written as JSON: paths repeat, so few operations can say much; default 32 MiB
 	FrameBudget     int64            // bytes of frames being worked on, all together; default 512 MiB
 	Writers         int              // transactions at once; default 4
 	MaxSessions     int              // at once, in this process; default 2,000
@@ -79,6 +80,7 @@ func (s Settings) withDefaults() Settings {
 		s.Limits = automerge.DefaultLimits()
 	}
 	setDefault(&s.MaxMessageBytes, 64<<20)
+	setDefault(&s.MaxPatchesBytes, 32<<20)
 	setDefault(&s.FrameBudget, 512<<20)
 	setDefault(&s.Writers, 4)
 	setDefault(&s.MaxSessions, 2_000)
