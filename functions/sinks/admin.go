@@ -9,6 +9,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -110,7 +111,7 @@ func (a *Admin) post(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	// Before the transaction: the key may be in a service far away.
-	if sink.Sealed, err = a.seal(r.Context(), sink.Org, sink.ID, made.secrets); err != nil {
+	if sink.Sealed, err = a.seal(r.Context(), sink.Org, sink.ID, made.Secrets); err != nil {
 		return fault.Unavailable.Wrap(err, "the key service does not answer")
 	}
 	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error { return a.keep(tx, r, sink) }); err != nil {
@@ -122,42 +123,42 @@ func (a *Admin) post(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := wireSink(sink, lag)
-	out.Secret = made.once
+	out.Secret = made.Once
 	w.Header().Set("Location", r.URL.Path+"/"+sink.ID)
 	return web.WriteJSON(w, http.StatusCreated, out)
 }
 
 // parse checks a request and makes the sink it asks for.
-func (a *Admin) parse(sc scope, in sinkRequest) (delivery.Sink, config, error) {
+func (a *Admin) parse(sc scope, in sinkRequest) (delivery.Sink, driver.Config, error) {
 	now := a.Now()
 	sink := delivery.Sink{ID: newID(now), Org: sc.org, Kind: delivery.Kind(in.Kind), State: delivery.Active, CreatedAt: store.Precise(now)}
 	k, ok := kinds[sink.Kind]
 	if !ok {
-		return sink, config{}, invalid("kind", "must be webhook, nats, kafka, redis, file or stdout")
+		return sink, driver.Config{}, driver.Invalid("kind", "must be webhook, nats, kafka, redis, file or stdout")
 	}
 	var err error
 	switch {
 	case sc.app != "" && in.Formations != nil:
-		return sink, config{}, invalid("formations", "is said by the path here")
+		return sink, driver.Config{}, driver.Invalid("formations", "is said by the path here")
 	case sc.app != "":
 		sink.Formations = []string{string(sc.app)}
 	default:
 		if sink.Formations, err = delivery.ParseFormations(in.Formations); err != nil {
-			return sink, config{}, err
+			return sink, driver.Config{}, err
 		}
 	}
 	if sink.Format, err = delivery.ParseFormat(in.Format); err != nil {
-		return sink, config{}, err
+		return sink, driver.Config{}, err
 	}
 	if sink.Start, err = delivery.ParseStart(in.Start); err != nil {
-		return sink, config{}, err
+		return sink, driver.Config{}, err
 	}
-	made, err := k.parse(in.Config, a.Settings)
+	made, err := k.parse(in.Config, nil, a.Settings.Settings)
 	if err != nil {
-		return sink, config{}, err
+		return sink, driver.Config{}, err
 	}
-	sink.Claim = made.claims
-	sink.Config, err = json.Marshal(made.public)
+	sink.Claim = made.Claims
+	sink.Config, err = json.Marshal(made.Public)
 	return sink, made, err
 }
 

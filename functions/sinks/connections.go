@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -19,14 +20,14 @@ type sinkKey struct {
 
 // connections keeps a driver per sink open between batches.
 type connections struct {
-	open func(ctx context.Context, sink delivery.Sink) (driver, error)
+	open func(ctx context.Context, sink delivery.Sink) (driver.Driver, error)
 
 	mu   sync.Mutex
 	kept map[sinkKey]*connection
 }
 
 type connection struct {
-	driver driver
+	driver driver.Driver
 	sink   delivery.Sink // as it was when the driver was made
 	users  int
 	idle   time.Time // since when it has no user
@@ -34,7 +35,7 @@ type connection struct {
 }
 
 // use returns the sink's driver and what to call when done with it.
-func (c *connections) use(ctx context.Context, sink delivery.Sink) (driver, func(), error) {
+func (c *connections) use(ctx context.Context, sink delivery.Sink) (driver.Driver, func(), error) {
 	key := sinkKey{sink.Org, sink.ID}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -41,7 +42,7 @@ type run struct {
 	lease     store.Lease
 	cursor    delivery.Cursor
 	held      map[string]delivery.Held
-	driver    driver
+	driver    driver.Driver
 }
 
 // progress says how to go on after a pass.
@@ -70,7 +71,7 @@ func (d *Delivery) pass(ctx context.Context, p pair, until time.Time) (progress,
 	drv, done, err := d.connections.use(ctx, r.sink)
 	if err != nil {
 		d.Log.ErrorContext(ctx, "sink cannot be opened", "org", p.key.Org, "sink", p.sink, "err", err)
-		return r.stop(ctx, &outcome{verdict: retry, unreachable: true, reason: "the sink's configuration or secrets cannot be opened"})
+		return r.stop(ctx, &driver.Outcome{Verdict: driver.Retry, Unreachable: true, Reason: "the sink's configuration or secrets cannot be opened"})
 	}
 	defer done()
 	r.driver = drv
@@ -126,12 +127,12 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 	if err != nil || len(log) == 0 {
 		return false, err
 	}
-	outs := make([]outcome, len(log))
-	var batch []item
+	outs := make([]driver.Outcome, len(log))
+	var batch []driver.Event
 	var places []int
 	for i, c := range log {
 		if _, ok := r.held[c.Document]; ok {
-			outs[i].verdict = queued
+			outs[i].Verdict = queued
 			continue
 		}
 		it, err := r.item(c, 0)
@@ -158,7 +159,7 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 func (r *run) deliverHeld(ctx context.Context, until time.Time) (more bool, err error) {
 	due := r.due()
 	var queues []queue
-	var batch []item
+	var batch []driver.Event
 	for i, h := range due {
 		if len(batch) >= r.batch {
 			more = true
@@ -219,18 +220,18 @@ func (r *run) due() []delivery.Held {
 	return out
 }
 
-func (r *run) settleQueues(queues []queue, outs []outcome) settlement {
+func (r *run) settleQueues(queues []queue, outs []driver.Outcome) settlement {
 	s := settlement{cursor: r.cursor}
 	for _, q := range queues {
 		for i, c := range q.log {
 			o := &outs[q.at+i]
-			if c.Seq == q.held.SkipSeq && o.verdict == refused {
+			if c.Seq == q.held.SkipSeq && o.Verdict == driver.Refused {
 				// The marker is a courtesy; what was skipped must not park its document again.
-				o.verdict = delivered
+				o.Verdict = driver.Delivered
 			}
 			// These documents are known to have trouble of their own, however many
 			// they are: only what no event could pass counts against the sink.
-			if o.unreachable || o.gone {
+			if o.Unreachable || o.Gone {
 				s.trouble = o
 			}
 		}
@@ -244,20 +245,23 @@ func (r *run) settleQueues(queues []queue, outs []outcome) settlement {
 }
 
 // item makes the event of a change. The change that was skipped leaves as a marker.
-func (r *run) item(c change.Settled, skip uint64) (item, error) {
-	e := event.DocumentChanged(r.key, c, r.sink.Format)
+func (r *run) item(c change.Settled, skip uint64) (driver.Event, error) {
+	it := driver.Event{Key: r.key, Document: c.Document}
 	if skip != 0 && c.Seq == skip {
-		e = event.ChangeSkipped(r.key, r.sink.ID, c)
+		marker, err := event.Encode(event.ChangeSkipped(r.key, r.sink.ID, c))
+		if err != nil {
+			return it, fmt.Errorf("encode the marker of position %d: %w", c.Position, err)
+		}
+		it.Encoded = marker
+	} else {
+		it.Encoded = event.EncodeChange(r.key, c, r.sink.Format, nil)
 	}
-	body, err := e.MarshalJSON()
-	if err != nil {
-		return item{}, fmt.Errorf("encode event at position %d: %w", c.Position, err)
-	}
-	return item{id: e.ID(), key: r.key, document: c.Document, body: body}, nil
+	it.ID = it.Attribute("id")
+	return it, nil
 }
 
 // send hands a batch to the driver.
-func (r *run) send(ctx context.Context, batch []item, until time.Time) []outcome {
+func (r *run) send(ctx context.Context, batch []driver.Event, until time.Time) []driver.Outcome {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -265,7 +269,7 @@ func (r *run) send(ctx context.Context, batch []item, until time.Time) []outcome
 }
 
 // stop backs off from a sink that could not even be tried.
-func (r *run) stop(ctx context.Context, o *outcome) (progress, error) {
+func (r *run) stop(ctx context.Context, o *driver.Outcome) (progress, error) {
 	s := settlement{cursor: r.cursor, trouble: o}
 	s.breaker(nil, r.Settings.Ladder, r.clock())
 	err := r.save(ctx, s)

@@ -1,51 +1,18 @@
 package sinks
 
 import (
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/oklog/ulid/v2"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 )
 
-// verdict is what became of one event.
-type verdict int
-
-const (
-	untried   verdict = iota // not sent: time was up, or an earlier one of its document failed
-	delivered                // the sink has it
-	retry                    // the sink may take it later
-	refused                  // the sink will never take it
-	queued                   // not sent: its document is held already
-)
-
-// outcome is a driver's answer for one event.
-type outcome struct {
-	verdict     verdict
-	reason      string    // why not, in words an operator may see: no secrets
-	excerpt     string    // what the receiver said, cut
-	notBefore   time.Time // when the receiver wants to be asked again; zero: it did not say
-	unreachable bool      // with retry: no event at all can be delivered now
-	gone        bool      // the receiver wants no more events, ever
-}
-
-// maxExcerpt bounds what is kept of a receiver's answer.
-const maxExcerpt = 512
-
-// excerptOf makes text out of a receiver's answer.
-func excerptOf(body []byte) string {
-	body = body[:min(len(body), maxExcerpt)]
-	text := strings.ToValidUTF8(string(body), "")
-	return strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || r < ' ' && r != '\n' && r != '\t' {
-			return -1
-		}
-		return r
-	}, text)
-}
+// queued is the verdict on a change that no driver was asked about: its document
+// is held already.
+const queued driver.Verdict = -1
 
 // manyDocuments is from how many documents on that fail together, while none is
 // delivered, the sink is taken to be the cause and not the documents.
@@ -53,17 +20,17 @@ const manyDocuments = 3
 
 // trouble returns the outcome that speaks for the sink as a whole, or nil if
 // only single documents have trouble.
-func trouble(documents []string, outs []outcome) *outcome {
-	var first *outcome
+func trouble(documents []string, outs []driver.Outcome) *driver.Outcome {
+	var first *driver.Outcome
 	failing := map[string]bool{}
 	anything := false
 	for i := range outs {
 		switch o := &outs[i]; {
-		case o.unreachable || o.gone:
+		case o.Unreachable || o.Gone:
 			return o
-		case o.verdict == delivered:
+		case o.Verdict == driver.Delivered:
 			anything = true
-		case o.verdict == retry:
+		case o.Verdict == driver.Retry:
 			failing[documents[i]] = true
 			if first == nil {
 				first = o
@@ -82,7 +49,7 @@ type settlement struct {
 	cursor  delivery.Cursor
 	hold    []delivery.Held // new or changed
 	release []delivery.Held
-	trouble *outcome // of the sink as a whole; nil if it answers
+	trouble *driver.Outcome // of the sink as a whole; nil if it answers
 
 	delivered, retried int
 }
@@ -92,22 +59,22 @@ type settlement struct {
 //
 // The cursor moves past everything that has a fate: delivered, held, or queued
 // behind what is held. It stops before what still can be sent in its turn.
-func settleLog(c delivery.Cursor, log []change.Settled, outs []outcome, t *outcome, ladder delivery.Ladder, now time.Time) settlement {
+func settleLog(c delivery.Cursor, log []change.Settled, outs []driver.Outcome, t *driver.Outcome, ladder delivery.Ladder, now time.Time) settlement {
 	s := settlement{cursor: c, trouble: t}
 	s.breaker(outs, ladder, now)
 	stuck := map[string]int{} // document → its first change that was not delivered
 	end := 0                  // as far as the cursor must move
 	for i, o := range outs {
-		switch o.verdict {
+		switch o.Verdict {
 		case queued:
 			continue
-		case delivered:
+		case driver.Delivered:
 			s.delivered++
 			end = i + 1
 			continue
-		case refused:
+		case driver.Refused:
 			end = i + 1
-		case retry:
+		case driver.Retry:
 			if s.trouble == nil {
 				end = i + 1
 			}
@@ -118,7 +85,7 @@ func settleLog(c delivery.Cursor, log []change.Settled, outs []outcome, t *outco
 	}
 	behind := func(i int) bool {
 		first, ok := stuck[log[i].Document]
-		return outs[i].verdict == queued || ok && first < end
+		return outs[i].Verdict == queued || ok && first < end
 	}
 	for end < len(log) && behind(end) {
 		end++
@@ -142,9 +109,9 @@ func settleLog(c delivery.Cursor, log []change.Settled, outs []outcome, t *outco
 
 // settleHeld decides over changes of a document that is held already, from
 // FromSeq on. complete says that no more of them lie before the cursor.
-func (s *settlement) settleHeld(h delivery.Held, log []change.Settled, outs []outcome, complete bool, ladder delivery.Ladder, now time.Time) {
+func (s *settlement) settleHeld(h delivery.Held, log []change.Settled, outs []driver.Outcome, complete bool, ladder delivery.Ladder, now time.Time) {
 	n := 0
-	for n < len(outs) && outs[n].verdict == delivered {
+	for n < len(outs) && outs[n].Verdict == driver.Delivered {
 		n++
 	}
 	s.delivered += n
@@ -156,7 +123,7 @@ func (s *settlement) settleHeld(h delivery.Held, log []change.Settled, outs []ou
 		}
 	}
 	switch {
-	case n == 0 && len(outs) > 0 && outs[0].verdict == untried:
+	case n == 0 && len(outs) > 0 && outs[0].Verdict == driver.Untried:
 		// Time was up before its turn; it is as due as it was.
 	case n < len(outs):
 		h.Hash = log[n].Hash
@@ -170,12 +137,12 @@ func (s *settlement) settleHeld(h delivery.Held, log []change.Settled, outs []ou
 }
 
 // fail holds a document, or keeps it held, for what became of its first change.
-func (s *settlement) fail(h delivery.Held, o outcome, ladder delivery.Ladder, now time.Time) {
+func (s *settlement) fail(h delivery.Held, o driver.Outcome, ladder delivery.Ladder, now time.Time) {
 	switch {
-	case o.verdict == refused:
+	case o.Verdict == driver.Refused:
 		h.Attempts++
 		park(&h, o, now)
-	case o.verdict == retry && s.trouble == nil:
+	case o.Verdict == driver.Retry && s.trouble == nil:
 		if h.Attempts == 0 {
 			h.Since = now
 		}
@@ -186,32 +153,32 @@ func (s *settlement) fail(h delivery.Held, o outcome, ladder delivery.Ladder, no
 			park(&h, o, now)
 			break
 		}
-		h.State, h.LastError, h.Excerpt = delivery.Retrying, o.reason, o.excerpt
-		h.NextAttemptAt = later(now.Add(wait), o.notBefore)
-	case o.verdict == retry:
+		h.State, h.LastError, h.Excerpt = delivery.Retrying, o.Reason, o.Excerpt
+		h.NextAttemptAt = later(now.Add(wait), o.NotBefore)
+	case o.Verdict == driver.Retry:
 		// The sink's failure, not the document's: no step of its ladder is used up.
 		h.NextAttemptAt = s.cursor.NextAttemptAt
 	}
 	s.hold = append(s.hold, h)
 }
 
-func park(h *delivery.Held, o outcome, now time.Time) {
-	h.State, h.LastError, h.Excerpt, h.NextAttemptAt, h.Since = delivery.Parked, o.reason, o.excerpt, time.Time{}, now
+func park(h *delivery.Held, o driver.Outcome, now time.Time) {
+	h.State, h.LastError, h.Excerpt, h.NextAttemptAt, h.Since = delivery.Parked, o.Reason, o.Excerpt, time.Time{}, now
 }
 
 // breaker moves the sink's own back-off.
-func (s *settlement) breaker(outs []outcome, ladder delivery.Ladder, now time.Time) {
+func (s *settlement) breaker(outs []driver.Outcome, ladder delivery.Ladder, now time.Time) {
 	answered := false
 	for _, o := range outs {
-		answered = answered || o.verdict == delivered || o.verdict == refused
+		answered = answered || o.Verdict == driver.Delivered || o.Verdict == driver.Refused
 	}
 	if answered {
 		s.cursor.Attempts, s.cursor.NextAttemptAt, s.cursor.LastError = 0, time.Time{}, ""
 	}
 	if s.trouble != nil {
 		s.cursor.Attempts++
-		s.cursor.LastError = s.trouble.reason
-		s.cursor.NextAttemptAt = later(now.Add(ladder.Breaker(s.cursor.Attempts)), s.trouble.notBefore)
+		s.cursor.LastError = s.trouble.Reason
+		s.cursor.NextAttemptAt = later(now.Add(ladder.Breaker(s.cursor.Attempts)), s.trouble.NotBefore)
 	}
 }
 

@@ -88,10 +88,10 @@ func (r *run) still(ctx context.Context, tx *store.Tx) error {
 // health is the state that a settlement means for the sink.
 func (s settlement) health(sink delivery.Sink) (delivery.State, string) {
 	switch {
-	case s.trouble != nil && s.trouble.gone:
-		return delivery.Disabled, s.trouble.reason
+	case s.trouble != nil && s.trouble.Gone:
+		return delivery.Disabled, s.trouble.Reason
 	case s.trouble != nil:
-		return delivery.Failing, s.trouble.reason
+		return delivery.Failing, s.trouble.Reason
 	case s.delivered > 0:
 		return delivery.Active, ""
 	}
