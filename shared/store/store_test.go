@@ -39,6 +39,8 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"outbox":                            testOutbox,
 	"audit outlives the organization":   testAudit,
 	"a claim is one sink's alone":       testClaims,
+	"receipts":                          testReceipts,
+	"omissions":                         testOmissions,
 	"organizations do not see others":   testIsolation,
 }
 
