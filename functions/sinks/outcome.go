@@ -6,13 +6,10 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
+	"github.com/defenseunicorns/peat-gateway/shared/completeness"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 )
-
-// queued is the verdict on a change that no driver was asked about: its document
-// is held already.
-const queued driver.Verdict = -1
 
 // manyDocuments is from how many documents on that fail together, while none is
 // delivered, the sink is taken to be the cause and not the documents.
@@ -46,19 +43,35 @@ func trouble(documents []string, outs []driver.Outcome) *driver.Outcome {
 // settlement is what the outcomes of a batch come down to: what to write, in one
 // transaction.
 type settlement struct {
-	cursor  delivery.Cursor
-	hold    []delivery.Held // new or changed
-	release []delivery.Held
-	trouble *driver.Outcome // of the sink as a whole; nil if it answers
+	cursor   delivery.Cursor
+	hold     []delivery.Held // new or changed
+	release  []delivery.Held
+	attempts []delivery.Attempt
+	receipts []completeness.Receipt
+	omitted  []completeness.Omission
+	trouble  *driver.Outcome // of the sink as a whole; nil if it answers
 
-	delivered, retried int
+	delivered []change.Settled
+	retried   int
+}
+
+// settleLog decides over a stretch of the log that follows the cursor, and
+// remembers what the sink acknowledged.
+func (r *run) settleLog(c chunk) settlement {
+	documents := make([]string, len(c.log))
+	for i, change := range c.log {
+		documents[i] = change.Document
+	}
+	s := settleLog(r.cursor, c.log, c.outs, trouble(documents, c.outs), r.ladder, r.clock())
+	s.receipts = r.memory.acknowledge(s.delivered)
+	return s
 }
 
 // settleLog decides over a stretch of the log that follows the cursor. outs
 // answers for each of its changes; those of held documents are queued.
 //
-// The cursor moves past everything that has a fate: delivered, held, or queued
-// behind what is held. It stops before what still can be sent in its turn.
+// The cursor moves past everything that has a fate: delivered, not wanted, held,
+// or queued behind what is held. It stops before what still can be sent in its turn.
 func settleLog(c delivery.Cursor, log []change.Settled, outs []driver.Outcome, t *driver.Outcome, ladder delivery.Ladder, now time.Time) settlement {
 	s := settlement{cursor: c, trouble: t}
 	s.breaker(outs, ladder, now)
@@ -66,10 +79,10 @@ func settleLog(c delivery.Cursor, log []change.Settled, outs []driver.Outcome, t
 	end := 0                  // as far as the cursor must move
 	for i, o := range outs {
 		switch o.Verdict {
-		case queued:
+		case queued, filtered:
 			continue
 		case driver.Delivered:
-			s.delivered++
+			s.delivered = append(s.delivered, log[i])
 			end = i + 1
 			continue
 		case driver.Refused:
@@ -83,11 +96,11 @@ func settleLog(c delivery.Cursor, log []change.Settled, outs []driver.Outcome, t
 			stuck[log[i].Document] = i
 		}
 	}
-	behind := func(i int) bool {
+	passed := func(i int) bool {
 		first, ok := stuck[log[i].Document]
-		return outs[i].Verdict == queued || ok && first < end
+		return outs[i].Verdict == queued || outs[i].Verdict == filtered && !ok || ok && first < end
 	}
-	for end < len(log) && behind(end) {
+	for end < len(log) && passed(end) {
 		end++
 	}
 	if end > 0 {
@@ -107,14 +120,51 @@ func settleLog(c delivery.Cursor, log []change.Settled, outs []driver.Outcome, t
 	return s
 }
 
+// settleQueues decides over what was sent of documents that are held.
+func (r *run) settleQueues(queues []queue, outs []driver.Outcome) settlement {
+	s := settlement{cursor: r.cursor}
+	for _, q := range queues {
+		for n, i := range q.places {
+			o := &outs[q.at+n]
+			if q.log[i].Seq == q.held.SkipSeq && o.Verdict == driver.Refused {
+				// The marker is a courtesy; what was skipped must not park its document again.
+				o.Verdict = driver.Delivered
+			}
+			// These documents are known to have trouble of their own, however many
+			// they are: only what no event could pass counts against the sink.
+			if o.Unreachable || o.Gone {
+				s.trouble = o
+			}
+			q.outs[i] = *o
+		}
+	}
+	now := r.clock()
+	s.breaker(outs, r.ladder, now)
+	for _, q := range queues {
+		s.settleHeld(q, r.ladder, now)
+	}
+	s.receipts = r.memory.acknowledge(s.delivered)
+	return s
+}
+
 // settleHeld decides over changes of a document that is held already, from
 // FromSeq on. complete says that no more of them lie before the cursor.
-func (s *settlement) settleHeld(h delivery.Held, log []change.Settled, outs []driver.Outcome, complete bool, ladder delivery.Ladder, now time.Time) {
-	n := 0
-	for n < len(outs) && outs[n].Verdict == driver.Delivered {
-		n++
+func (s *settlement) settleHeld(q queue, ladder delivery.Ladder, now time.Time) {
+	h, log, outs := q.held, q.log, q.outs
+	if q.purged != 0 {
+		s.omitted = append(s.omitted, completeness.Omission{Document: h.Document, From: q.purged, To: h.FromSeq - 1, Kind: completeness.Purge, At: now})
+		h.Attempts, h.LastError, h.Excerpt = 0, "", ""
 	}
-	s.delivered += n
+	n := 0
+	for ; n < len(outs) && (outs[n].Verdict == driver.Delivered || outs[n].Verdict == filtered); n++ {
+		if outs[n].Verdict == filtered {
+			continue
+		}
+		s.delivered = append(s.delivered, log[n])
+		if log[n].Seq == h.SkipSeq {
+			s.omitted = append(s.omitted, completeness.Omission{Document: h.Document, From: h.SkipSeq, To: h.SkipSeq, Kind: completeness.Skip, At: now})
+		}
+	}
 	if n > 0 {
 		// Another change is the first now; what the one before it went through is over.
 		h.FromSeq, h.Attempts, h.LastError, h.Excerpt = log[n-1].Seq+1, 0, "", ""
@@ -123,12 +173,15 @@ func (s *settlement) settleHeld(h delivery.Held, log []change.Settled, outs []dr
 		}
 	}
 	switch {
-	case n == 0 && len(outs) > 0 && outs[0].Verdict == driver.Untried:
+	case n < len(outs) && n == 0 && outs[0].Verdict == driver.Untried:
 		// Time was up before its turn; it is as due as it was.
+		if q.purged != 0 {
+			s.hold = append(s.hold, h)
+		}
 	case n < len(outs):
 		h.Hash = log[n].Hash
 		s.fail(h, outs[n], ladder, now)
-	case complete:
+	case q.complete:
 		s.release = append(s.release, h)
 	default:
 		h.NextAttemptAt = now // behind those that wait for longer
@@ -141,12 +194,14 @@ func (s *settlement) fail(h delivery.Held, o driver.Outcome, ladder delivery.Lad
 	switch {
 	case o.Verdict == driver.Refused:
 		h.Attempts++
+		s.attempt(h, o, now)
 		park(&h, o, now)
 	case o.Verdict == driver.Retry && s.trouble == nil:
 		if h.Attempts == 0 {
 			h.Since = now
 		}
 		h.Attempts++
+		s.attempt(h, o, now)
 		s.retried++
 		wait, ok := ladder.After(h.Attempts, h.Since, now)
 		if !ok {
@@ -160,6 +215,10 @@ func (s *settlement) fail(h delivery.Held, o driver.Outcome, ladder delivery.Lad
 		h.NextAttemptAt = s.cursor.NextAttemptAt
 	}
 	s.hold = append(s.hold, h)
+}
+
+func (s *settlement) attempt(h delivery.Held, o driver.Outcome, now time.Time) {
+	s.attempts = append(s.attempts, delivery.Attempt{Held: h.ID, Seq: h.FromSeq, At: now, Status: o.Status, Error: o.Reason, Excerpt: o.Excerpt})
 }
 
 func park(h *delivery.Held, o driver.Outcome, now time.Time) {

@@ -189,7 +189,7 @@ func (w *world) addSink(kind delivery.Kind, config string) string {
 	id := newID(time.Now())
 	w.tx(func(tx *store.Tx) error {
 		return tx.CreateSink(context.Background(), delivery.Sink{ID: id, Org: key.Org, Kind: kind, Formations: []string{"*"},
-			Config: []byte(config), Format: delivery.Patches, Start: delivery.StartBeginning, State: delivery.Active, CreatedAt: start})
+			Config: []byte(config), Format: delivery.Patches, Start: delivery.Start{Beginning: true}, State: delivery.Active, CreatedAt: start})
 	})
 	return id
 }

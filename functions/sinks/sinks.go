@@ -72,6 +72,7 @@ type Metrics interface {
 	Delivered(kind string, n int)
 	Parked(kind string)
 	Retried(kind string)
+	Unjudged(kind string) // a filter failed on an event, which was delivered
 	Lag(kind string, events uint64, seconds float64)
 }
 
@@ -80,6 +81,7 @@ type noMetrics struct{}
 func (noMetrics) Delivered(string, int)       {}
 func (noMetrics) Parked(string)               {}
 func (noMetrics) Retried(string)              {}
+func (noMetrics) Unjudged(string)             {}
 func (noMetrics) Lag(string, uint64, float64) {}
 
 // withDefaults fills in what may be left out.
@@ -240,13 +242,11 @@ func (d Deps) openSink(ctx context.Context, sink delivery.Sink) (driver.Driver, 
 		return nil, fmt.Errorf("there is no kind %q", sink.Kind)
 	}
 	o := driver.Opening{Org: sink.Org, Sink: sink.ID, Config: sink.Config, Settings: d.Settings.Settings}
-	if sink.Sealed != nil {
-		plain, err := envelope.Open(ctx, d.Keys, record(sink.Org, sink.ID), sink.Sealed)
-		if err != nil {
-			return nil, err
-		}
-		defer clear(plain)
-		o.Secrets = plain
+	plain, err := d.unseal(ctx, sink)
+	if err != nil {
+		return nil, err
 	}
+	defer clear(plain)
+	o.Secrets = plain
 	return k.open(o)
 }

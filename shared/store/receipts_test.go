@@ -23,8 +23,8 @@ func testReceipts(t *testing.T, s *store.Store) {
 	ctx := t.Context()
 	addOrg(t, s, "acme")
 	addFormation(t, s, key)
-	addSink(t, s, "s1", delivery.StartBeginning, "*")
-	addSink(t, s, "s2", delivery.StartBeginning, "*")
+	addSink(t, s, "s1", delivery.Start{Beginning: true}, "*")
+	addSink(t, s, "s2", delivery.Start{Beginning: true}, "*")
 	const n = 64 + 8 + 3 // every size of statement
 	var all []completeness.Receipt
 	for i := range uint64(n) {
@@ -88,7 +88,7 @@ func testReceipts(t *testing.T, s *store.Store) {
 		t.Error("a sink that is not there has a receipt")
 	}
 	inTx(t, s, func(tx *store.Tx) error { return tx.DeleteSink(ctx, "acme", "s1") })
-	addSink(t, s, "s1", delivery.StartBeginning, "*")
+	addSink(t, s, "s1", delivery.Start{Beginning: true}, "*")
 	if got, err := s.Receipts(ctx, key, "s1", nil); err != nil || len(got) != 0 {
 		t.Errorf("a sink made anew: %v %v", err, got)
 	}
@@ -98,7 +98,7 @@ func testOmissions(t *testing.T, s *store.Store) {
 	ctx := t.Context()
 	addOrg(t, s, "acme")
 	addFormation(t, s, key)
-	addSink(t, s, "s1", delivery.StartBeginning, "*")
+	addSink(t, s, "s1", delivery.Start{Beginning: true}, "*")
 	add := func(document string, from, to uint64, kind completeness.OmissionKind, at time.Time) completeness.Omission {
 		o := completeness.Omission{Document: document, From: from, To: to, Kind: kind, At: store.Precise(at)}
 		inTx(t, s, func(tx *store.Tx) error { return tx.AddOmission(ctx, key, "s1", o) })
