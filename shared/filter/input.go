@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strconv"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -79,13 +80,11 @@ func (in *input) decodePatches() ref.Val {
 func numbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
-		var whole int64
-		if json.Unmarshal([]byte(v), &whole) == nil {
+		if whole, err := strconv.ParseInt(string(v), 10, 64); err == nil {
 			return whole
 		}
-		var unsigned uint64
-		if json.Unmarshal([]byte(v), &unsigned) == nil {
-			return unsigned
+		if whole, err := strconv.ParseUint(string(v), 10, 64); err == nil {
+			return whole
 		}
 		float, _ := v.Float64() // infinite if too large, which compares as it should
 		return float

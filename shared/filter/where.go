@@ -3,6 +3,7 @@ package filter
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -41,9 +42,7 @@ var ErrCost = errors.New("filter: the expression costs too much on this event")
 
 // building are the functions of the strings extension whose result can be far
 // longer than what they are given.
-var building = map[string]string{
-	"replace": "replace", "join": "join", "format": "format", "strings.quote": "strings.quote",
-}
+var building = []string{"replace", "join", "format", "strings.quote"}
 
 // environment is made once: it is a constant that takes a millisecond to compute.
 var environment = sync.OnceValues(func() (*cel.Env, error) {
@@ -91,8 +90,9 @@ func compileWhere(text string) (*where, error) {
 		return nil, err
 	}
 	checked, issues := env.Compile(text)
-	if issues.Err() != nil {
-		first := issues.Errors()[0]
+	// Not issues.Err: it shows the source again with every error, of which there may be hundreds.
+	if wrong := issues.Errors(); len(wrong) > 0 {
+		first := wrong[0]
 		if first.Location.Line() < 1 {
 			return nil, errors.New(short(first.Message))
 		}
@@ -155,7 +155,7 @@ func looksOnly(checked *ast.AST) error {
 		}
 		call := e.AsCall()
 		switch name := call.FunctionName(); {
-		case building[name] != "":
+		case slices.Contains(building, name):
 			refuse(e, name+" cannot be used here: a filter looks at an event and builds nothing")
 		case name == "matches" && call.Args()[len(call.Args())-1].Kind() != ast.LiteralKind:
 			refuse(e, "matches takes a regular expression in quotes here")
