@@ -32,6 +32,7 @@ const (
 	maxDepth   = 50
 	maxLoops   = 2   // within each other
 	maxRegex   = 256 // instructions of a compiled regular expression
+	maxSought  = 256 // bytes that indexOf looks for
 	ordinary   = 64  // what any length is taken for in an estimate
 	maxMessage = 200 // bytes of an error's text
 )
@@ -157,13 +158,26 @@ func looksOnly(checked *ast.AST) error {
 		switch name := call.FunctionName(); {
 		case slices.Contains(building, name):
 			refuse(e, name+" cannot be used here: a filter looks at an event and builds nothing")
-		case name == "matches" && call.Args()[len(call.Args())-1].Kind() != ast.LiteralKind:
+		case name == "matches" && !quoted(call.Args()[len(call.Args())-1], MaxWhereBytes):
 			refuse(e, "matches takes a regular expression in quotes here")
+		case (name == "indexOf" || name == "lastIndexOf") && !quoted(call.Args()[0], maxSought):
+			refuse(e, fmt.Sprintf("%s takes at most %d bytes in quotes here", name, maxSought))
 		case name == operators.Add && !isNumeric(checked.GetType(e.ID())) && !collects(call):
 			refuse(e, "+ is for numbers and times here: a filter looks at an event and builds nothing")
 		}
 	}))
 	return found
+}
+
+// quoted reports whether e is text of at most so many bytes, known now. Some
+// functions take the product of two lengths in one step, and of that one may not
+// be the event's.
+func quoted(e ast.Expr, most int) bool {
+	if e.Kind() != ast.LiteralKind {
+		return false
+	}
+	text, ok := e.AsLiteral().(types.String)
+	return ok && len(text) <= most
 }
 
 func isNumeric(t *types.Type) bool {
