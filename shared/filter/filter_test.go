@@ -3,7 +3,9 @@ package filter_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -299,6 +301,26 @@ func TestNoFilterPassesEverything(t *testing.T) {
 	}
 	if (filter.Spec{Where: "true"}).IsZero() || (filter.Spec{Documents: []string{"*"}}).IsZero() || !(filter.Spec{}).IsZero() {
 		t.Error("IsZero")
+	}
+}
+
+// TestManual: the expressions that docs/sinks.md shows can be used.
+func TestManual(t *testing.T) {
+	text, err := os.ReadFile("../../docs/sinks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "| wanted | `where` |")
+	table, _, _ := strings.Cut(section, "\n\n")
+	rows := regexp.MustCompile("(?m)^\\| .* \\| `(.*)` \\|$").FindAllStringSubmatch(table, -1)
+	if len(rows) < 5 {
+		t.Fatalf("found %d expressions in %q", len(rows), table)
+	}
+	for _, row := range rows {
+		f := compile(t, strings.ReplaceAll(row[1], `\|`, "|"))
+		if _, err := f.Match(key, moved()); err != nil {
+			t.Errorf("%s: %v", row[1], err)
+		}
 	}
 }
 

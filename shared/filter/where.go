@@ -90,14 +90,15 @@ func compileWhere(text string) (*where, error) {
 	if err != nil {
 		return nil, err
 	}
-	checked, issues := env.Compile(text)
-	// Not issues.Err: it shows the source again with every error, of which there may be hundreds.
-	if wrong := issues.Errors(); len(wrong) > 0 {
-		first := wrong[0]
-		if first.Location.Line() < 1 {
-			return nil, errors.New(short(first.Message))
-		}
-		return nil, fmt.Errorf("%d:%d: %s", first.Location.Line(), first.Location.Column()+1, short(first.Message))
+	// Not env.Compile, nor issues.Err: they show the source again with every error,
+	// and there may be a hundred.
+	parsed, issues := env.Parse(text)
+	if err := first(issues); err != nil {
+		return nil, err
+	}
+	checked, issues := env.Check(parsed)
+	if err := first(issues); err != nil {
+		return nil, err
 	}
 	if out := checked.OutputType(); !out.IsExactType(cel.BoolType) {
 		return nil, fmt.Errorf("must be true or false, and is %s", out)
@@ -118,6 +119,19 @@ func compileWhere(text string) (*where, error) {
 		return nil, errors.New(short(err.Error()))
 	}
 	return &where{program}, nil
+}
+
+// first returns the first of the issues, with its line and column if it has a place.
+func first(issues *cel.Issues) error {
+	all := issues.Errors()
+	if len(all) == 0 {
+		return nil
+	}
+	at, text := all[0].Location, short(all[0].Message)
+	if at.Line() < 1 {
+		return errors.New(text)
+	}
+	return fmt.Errorf("%d:%d: %s", at.Line(), at.Column()+1, text)
 }
 
 func (w *where) match(key tenant.Key, c change.Settled) (bool, error) {
