@@ -223,55 +223,6 @@ func (o object) Get(name ref.Val) ref.Val {
 	return types.DefaultTypeAdapter.NativeToValue(v)
 }
 
-// weight is about how many bytes a comparison of v would look at.
-func weight(v any) int {
-	switch v := v.(type) {
-	case types.String:
-		return len(v)
-	case string:
-		return len(v)
-	case types.Bytes:
-		return len(v)
-	case object:
-		return weight(v.target)
-	case []ref.Val:
-		sum := 8
-		for _, e := range v {
-			sum += weight(e)
-		}
-		return sum
-	case []string:
-		sum := 8
-		for _, e := range v {
-			sum += weight(e)
-		}
-		return sum
-	case []any:
-		sum := 8
-		for _, e := range v {
-			sum += weight(e)
-		}
-		return sum
-	case map[string]any:
-		sum := 8
-		for k, e := range v {
-			sum += len(k) + weight(e)
-		}
-		return sum
-	case map[ref.Val]ref.Val:
-		sum := 8
-		for k, e := range v {
-			sum += weight(k) + weight(e)
-		}
-		return sum
-	case ref.Val:
-		if inner := v.Value(); reflect.TypeOf(inner) != reflect.TypeOf(v) {
-			return weight(inner)
-		}
-	}
-	return 8
-}
-
 // provider knows the types of an event beside CEL's own.
 type provider struct{ *types.Registry }
 

@@ -11,10 +11,8 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
-	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
-	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
 	"cel.dev/cel-go/interpreter"
 
@@ -206,41 +204,6 @@ func isNumeric(t *types.Type) bool {
 func collects(call ast.CallExpr) bool {
 	first := call.Args()[0]
 	return first.Kind() == ast.IdentKind && first.AsIdent() == "@result"
-}
-
-// ordinaryEvent answers what the estimate asks: how long is this?
-type ordinaryEvent struct{}
-
-func (ordinaryEvent) EstimateSize(cost.AstNode) *cost.SizeEstimate {
-	return &cost.SizeEstimate{Min: 0, Max: ordinary}
-}
-
-func (ordinaryEvent) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
-	return nil
-}
-
-// meter charges for what CEL takes to be of constant cost and is not: comparing
-// lists goes into their elements, and most functions read all of a string.
-type meter struct{}
-
-func (meter) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
-	bytes := 0
-	switch function {
-	case "matches":
-		return nil // CEL's own charge: both lengths, multiplied
-	case operators.Equals, operators.NotEquals, operators.In:
-		for _, a := range args {
-			bytes += weight(a)
-		}
-	default:
-		for _, a := range args {
-			if s, ok := a.(types.String); ok {
-				bytes += len(s)
-			}
-		}
-	}
-	charge := uint64(1 + bytes/10)
-	return &charge
 }
 
 // short makes one line of an error's text, cut.
