@@ -95,6 +95,9 @@ func (s *SharedKafka) Get(t testing.TB) *KafkaServer {
 // kafkaClasspath is where scripts/kafka has put the broker.
 func kafkaClasspath(t testing.TB) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("a broker takes seconds to start")
+	}
 	text, err := os.ReadFile(filepath.Join(Root(t), "scripts", "kafka.pom.xml"))
 	if err != nil {
 		t.Fatal(err)

@@ -133,12 +133,16 @@ func TestKafkaKeepsItsData(t *testing.T) {
 	}
 	k.Topic(t, "kept", 1)
 	var want []string
-	for step, end := range map[string]func(){"killed": k.Kill, "stopped": k.Stop} {
+	for _, how := range []struct {
+		step string
+		end  func()
+	}{{"killed", k.Kill}, {"stopped", k.Stop}} {
+		step := how.step
 		if err := produce(t, kafkaClient(t, address), "kept", step); err != nil {
 			t.Fatal(err)
 		}
 		want = append(want, step)
-		end()
+		how.end()
 		if err := produce(t, kafkaClient(t, address), "kept", "while away"); err == nil {
 			t.Fatalf("%s, and it takes records", step)
 		}
