@@ -276,4 +276,3 @@ func TestWhatIsCompleteIsSaidToBe(t *testing.T) {
 		}
 	}
 }
-
