@@ -85,24 +85,39 @@ func (c *Comparison) Add(s change.Settled) {
 	}
 	c.through = s.Position
 	d := c.document(s.Document)
-	if s.Seq <= d.receipt.Floor || c.wanted != nil && !c.wanted(s) {
+	if s.Seq <= d.receipt.Floor {
+		return
+	}
+	omitted := d.omitted(s.Seq)
+	// A marker goes out whatever the filter says.
+	if omitted != Skip && c.wanted != nil && !c.wanted(s) {
 		return
 	}
 	if d.heldFrom != 0 && s.Seq >= d.heldFrom {
 		c.result.Held++
 		return
 	}
-	for _, o := range d.omissions {
-		if o.From <= s.Seq && s.Seq <= o.To {
-			c.result.Omitted++
-			if o.Kind == Purge {
-				return
-			}
-			break
-		}
+	if omitted != "" {
+		c.result.Omitted++
+	}
+	if omitted == Purge {
+		return
 	}
 	c.result.Events++
 	d.owe(s.Seq, s.Hash)
+}
+
+// omitted says how the change was given up; empty if it was not.
+func (d *document) omitted(seq uint64) OmissionKind {
+	for len(d.omissions) > 0 && d.omissions[0].To < seq {
+		d.omissions = d.omissions[1:] // the log does not come back to it
+	}
+	for _, o := range d.omissions {
+		if o.From <= seq && seq <= o.To {
+			return o.Kind
+		}
+	}
+	return ""
 }
 
 func (d *document) owe(seq uint64, hash change.Hash) {
@@ -175,7 +190,9 @@ func (c *Comparison) Result() Result {
 // findings says where the document's two sides part.
 func (d *document) findings(name string) []Finding {
 	r, owed := d.receipt, d.owed
-	if r.Seq == owed.Seq && r.Hash == owed.Hash && r.Count == owed.Count && r.Digest == owed.Digest {
+	// A receipt that was begun anew still names the last event before its floor.
+	last := r.Seq == owed.Seq && r.Hash == owed.Hash || r.Count == 0 && r.Seq <= r.Floor
+	if last && r.Count == owed.Count && r.Digest == owed.Digest {
 		return nil
 	}
 	if d.agreed && d.after != 0 {

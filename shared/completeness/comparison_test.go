@@ -82,6 +82,36 @@ func TestTheLastAcknowledgedMustBeTheLastOwed(t *testing.T) {
 	}
 }
 
+// A sink that is given another filter owes nothing of before, and its receipts
+// still name the last event.
+func TestAReceiptThatIsBegunAnew(t *testing.T) {
+	for name, tc := range map[string]struct {
+		receipt completeness.Receipt
+		adds    []uint64
+		want    bool
+	}{
+		"nothing since":         {completeness.Receipt{Floor: 5, Seq: 5, Hash: change.Hash{5}}, nil, true},
+		"the last was filtered": {completeness.Receipt{Floor: 5, Seq: 2, Hash: change.Hash{2}}, nil, true},
+		"all since":             {completeness.Receipt{Floor: 3, Seq: 2, Hash: change.Hash{2}}, []uint64{4, 5}, true},
+		"nothing of what since": {completeness.Receipt{Floor: 3, Seq: 3, Hash: change.Hash{3}}, nil, false},
+		"not all since":         {completeness.Receipt{Floor: 3, Seq: 3, Hash: change.Hash{3}}, []uint64{4}, false},
+		"one above the floor":   {completeness.Receipt{Floor: 5, Seq: 6, Hash: change.Hash{6}}, nil, false},
+	} {
+		c := completeness.NewComparison(0, 5, nil)
+		tc.receipt.Document = "d"
+		for _, seq := range tc.adds {
+			tc.receipt.Add(seq, change.Hash{byte(seq)})
+		}
+		c.Receipt(tc.receipt)
+		for _, s := range events(5) {
+			c.Add(s)
+		}
+		if r := c.Result(); r.Complete != tc.want {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
 func TestALogThatEndsEarlyProvesNothing(t *testing.T) {
 	c := completeness.NewComparison(0, 9, func(change.Settled) bool { return false })
 	for _, s := range events(4) {

@@ -72,12 +72,14 @@ func (w *world) compare() completeness.Result {
 func (w *world) deliver() map[string][]sent {
 	out := map[string][]sent{}
 	for _, c := range w.log {
-		purged := slices.ContainsFunc(w.omissions, func(o completeness.Omission) bool {
-			return o.Kind == completeness.Purge && o.Document == c.Document && o.From <= c.Seq && c.Seq <= o.To
-		})
+		given := func(kind completeness.OmissionKind) bool {
+			return slices.ContainsFunc(w.omissions, func(o completeness.Omission) bool {
+				return o.Kind == kind && o.Document == c.Document && o.From <= c.Seq && c.Seq <= o.To
+			})
+		}
 		waits := w.held[c.Document] > 0 && c.Seq >= w.held[c.Document]
-		owed := c.Position > w.start && c.Position <= w.cursor && c.Seq > w.floor[c.Document] && w.wanted(c)
-		if owed && !waits && !purged {
+		owed := c.Position > w.start && c.Position <= w.cursor && c.Seq > w.floor[c.Document] && (w.wanted(c) || given(completeness.Skip))
+		if owed && !waits && !given(completeness.Purge) {
 			out[c.Document] = append(out[c.Document], sent{c.Seq, c.Hash})
 		}
 	}
