@@ -155,6 +155,7 @@ func (r *run) batches(ctx context.Context, until time.Time) (progress, error) {
 func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err error) {
 	next := r.fetch(ctx, r.cursor.Position)
 	for n := 1; next != nil; n++ {
+		began := time.Now()
 		c, err := next.wait()
 		next = nil
 		if err != nil || len(c.log) == 0 {
@@ -177,6 +178,11 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 		more = c.full || !clean
 		if !clean || !time.Now().Before(until) || ctx.Err() != nil || r.pace.until(r.key.Org).After(r.Now()) {
 			break // what is being read is read again
+		}
+		if !c.full {
+			r.courtesy.note(r.key.Org, time.Now())
+		} else {
+			r.courtesy.rest(ctx, r.key.Org, time.Since(began))
 		}
 	}
 	return more, r.saved()

@@ -27,6 +27,7 @@ type Delivery struct {
 	leases      *leases
 	breakers    *breakers
 	pace        *pace
+	courtesy    *courtesy
 	batch       int // events; batchEvents but in tests
 
 	ctx  context.Context // of all work; ends with Close
@@ -58,7 +59,7 @@ func NewDelivery(d DeliveryDeps) *Delivery {
 	ctx, stop := context.WithCancel(context.Background())
 	out := &Delivery{
 		DeliveryDeps: d, ctx: ctx, stop: stop, working: map[pair]*worker{}, batch: batchEvents,
-		memories: map[pair]*memory{}, breakers: &breakers{open: map[sinkKey]*breaker{}}, pace: &pace{next: map[tenant.OrgID]time.Time{}},
+		memories: map[pair]*memory{}, breakers: &breakers{open: map[sinkKey]*breaker{}}, pace: &pace{next: map[tenant.OrgID]time.Time{}}, courtesy: &courtesy{fresh: map[tenant.OrgID]time.Time{}},
 		connections: &connections{open: d.openSink, kept: map[sinkKey]*connection{}},
 		leases:      &leases{store: d.Store, holder: d.Settings.Holder, now: d.Now, held: map[pair]*heldLease{}},
 	}
