@@ -31,6 +31,8 @@ func (p pair) lease() string {
 const (
 	batchEvents = 256
 	batchBytes  = 8 << 20
+	allBytes    = 64 << 20 // of all sinks' chunks together, about
+	leastBytes  = 64 << 10
 	passChunks  = 32 // after so many the sink is looked at anew: it may be paused
 )
 
@@ -44,6 +46,7 @@ type run struct {
 	cursor    delivery.Cursor
 	held      map[string]delivery.Held
 	driver    driver.Driver
+	bytes     int // of a chunk
 	filter    *filter.Filter
 	ladder    delivery.Ladder
 	perSecond int // bytes that the organization may send; 0: no limit
@@ -115,6 +118,7 @@ func (r *run) open(ctx context.Context) error {
 		return err
 	}
 	r.perSecond = org.Quotas.MaxCDCBytesPerSecond
+	r.bytes = r.share()
 	r.ladder = r.sink.LadderOf(r.Settings.Ladder)
 	r.memory = r.recall(r.pair, r.lease, r.sink.Revision)
 	held, err := r.Store.Held(ctx, r.key, r.pair.sink)
@@ -123,6 +127,14 @@ func (r *run) open(ctx context.Context) error {
 		r.held[h.Document] = h
 	}
 	return err
+}
+
+// share is what a chunk may weigh: less the more sinks are being served, so that a
+// thousand that hang do not hold a thousand full ones in memory.
+func (d *Delivery) share() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return max(leastBytes, min(batchBytes, allBytes/(2*max(1, len(d.working)))))
 }
 
 func (r *run) batches(ctx context.Context, until time.Time) (progress, error) {
@@ -206,7 +218,7 @@ func (r *run) deliverHeld(ctx context.Context, until time.Time) (more bool, err 
 			q.purged = h.FromSeq
 			q.held.FromSeq, q.held.PurgeTo, q.held.SkipSeq = h.PurgeTo+1, 0, 0
 		}
-		share := batchBytes / limitedShare(len(due))
+		share := r.bytes / limitedShare(len(due))
 		q.log, err = r.Store.DocumentChanges(ctx, r.key, h.Document, q.held.FromSeq, r.cursor.Position, limit, share)
 		if err == nil {
 			err = r.memory.learn(ctx, r.Store, r.pair, q.log)
