@@ -17,11 +17,24 @@ import (
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 )
 
 // Publisher sends an event on its way. It returns when a broker has taken it.
 type Publisher interface {
 	Publish(ctx context.Context, e cloudevents.Event) error
+}
+
+// InTrace returns e with the trace of ctx as its extension, unless it has one: that
+// of the outbox, say, whose trace is over when it leaves.
+func InTrace(ctx context.Context, e cloudevents.Event) cloudevents.Event {
+	parent := tracing.Of(ctx)
+	if _, has := e.Extensions()[tracing.Extension]; has || parent == "" {
+		return e
+	}
+	e = e.Clone() // others may hold the one that was given
+	e.SetExtension(tracing.Extension, parent)
+	return e
 }
 
 // Subscription is one line in a function's table of what it hears.
@@ -81,9 +94,12 @@ func Door(subscriptions []Subscription, log *slog.Logger) http.Handler {
 	})
 }
 
-// Dispatch hands e to every subscription of its type, and returns the first
-// failure after all have been tried.
+// Dispatch hands e to every subscription of its type, in the trace that e belongs
+// to, and returns the first failure after all have been tried.
 func Dispatch(ctx context.Context, subscriptions []Subscription, e cloudevents.Event) error {
+	if parent, ok := e.Extensions()[tracing.Extension].(string); ok {
+		ctx = tracing.With(ctx, parent)
+	}
 	var first error
 	for _, s := range subscriptions {
 		if s.Type != e.Type() {
