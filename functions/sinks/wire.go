@@ -48,6 +48,7 @@ type sinkWire struct {
 type lagWire struct {
 	Events  uint64  `json:"events"`
 	Seconds float64 `json:"seconds"`
+	Bytes   uint64  `json:"bytes"`
 }
 
 func wireSink(s delivery.Sink, lag delivery.Lag) sinkWire {

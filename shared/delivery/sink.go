@@ -134,6 +134,7 @@ type Cursor struct {
 type Lag struct {
 	Events  uint64  // not yet delivered, held ones included
 	Seconds float64 // age of the oldest of them; 0 if there is none
+	Bytes   uint64  // what those behind the cursor weigh in the log, about; held ones not included
 }
 
 // HeldState is why a document is held at a sink.

@@ -17,6 +17,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -35,6 +36,8 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"sinks and cursors":                 testSinks,
 	"dead letters":                      testDeadLetters,
 	"lag":                               testLag,
+	"lag in bytes":                      testLagBytes,
+	"traces":                            testTraces,
 	"a formation made anew is behind":   testBehindAnew,
 	"outbox":                            testOutbox,
 	"audit outlives the organization":   testAudit,
@@ -625,6 +628,73 @@ func testLag(t *testing.T, s *store.Store) {
 	inTx(t, s, func(tx *store.Tx) error { return tx.SetSinkState(ctx, "acme", "s1", delivery.Paused, "") })
 	if behind() != 0 {
 		t.Error("the sweep rings for a paused sink")
+	}
+}
+
+// Changes weigh their raw bytes and their patches, one by one, however they are
+// divided into statements and transactions.
+func testLagBytes(t *testing.T, s *store.Store) {
+	addOrg(t, s, "acme")
+	addFormation(t, s, key)
+	sink := addSink(t, s, "s1", delivery.Start{Beginning: true}, "*")
+	lag := func(position uint64) uint64 {
+		t.Helper()
+		c := delivery.Cursor{Org: "acme", Sink: "s1", App: key.App, Position: position}
+		inTx(t, s, func(tx *store.Tx) error { return tx.SaveCursor(t.Context(), c) })
+		l, err := s.Lag(t.Context(), sink, now)
+		if err != nil || len(l) != 1 {
+			t.Fatalf("%v %v", l, err)
+		}
+		return l[0].Bytes
+	}
+	if got := lag(0); got != 0 {
+		t.Errorf("an empty log weighs %d", got)
+	}
+	var weights []uint64
+	seq := uint64(1)
+	for _, n := range []int{1, 75, 3} { // 75 is 64, 8 and three single ones
+		batch := chain("d", seq, n)
+		for i := range batch {
+			batch[i].Raw, batch[i].Patches = make([]byte, seq), make([]byte, 2*seq)
+			weights = append(weights, 3*seq)
+			seq++
+		}
+		appendAll(t, s, key, batch)
+	}
+	var total uint64
+	for i := len(weights); i >= 0; i-- {
+		if got := lag(uint64(i)); got != total {
+			t.Errorf("behind position %d there are %d bytes, not %d", i, total, got)
+		}
+		if i > 0 {
+			total += weights[i-1]
+		}
+	}
+	addFormation(t, s, tenant.Key{Org: "acme", App: "other"})
+	appendAll(t, s, tenant.Key{Org: "acme", App: "other"}, chain("d", 1, 2))
+	if l, err := s.Lag(t.Context(), sink, now); err != nil || len(l) != 2 || l[0].Bytes != total || l[1].Bytes != 2*21 {
+		t.Errorf("two formations: %+v %v", l, err)
+	}
+}
+
+func testTraces(t *testing.T, s *store.Store) {
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	addOrg(t, s, "acme")
+	addFormation(t, s, key)
+	batch := chain("d", 1, 2)
+	batch[1].Trace = parent
+	appendAll(t, s, key, batch)
+	got, err := s.ChangesAfter(t.Context(), key, 0, 10, 1<<20)
+	if err != nil || len(got) != 2 || got[0].Trace != "" || got[1].Trace != parent {
+		t.Errorf("%+v %v", got, err)
+	}
+	// What waits in the outbox stays in the trace that it came from.
+	inTx(t, s, func(tx *store.Tx) error {
+		return tx.Enqueue(tracing.With(t.Context(), parent), event.OrgCreated(tenant.Org{ID: "acme"}, now))
+	})
+	out, err := s.Outbox(t.Context(), 10)
+	if err != nil || len(out) != 1 || out[0].Event.Extensions()[tracing.Extension] != parent {
+		t.Errorf("%v %v", out, err)
 	}
 }
 
