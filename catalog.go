@@ -75,7 +75,7 @@ func openWatcher(ctx context.Context, h *Host) (Part, error) {
 		return nil, err
 	}
 	return watcher.New(watcher.Deps{
-		Store: st, Bus: publisher, Notify: notify, Metrics: h.Metrics, Log: h.Log, Now: time.Now, Random: rand.Reader,
+		Store: st, Bus: publisher, Notify: notify, Metrics: h.Metrics, Tracer: h.Tracer(), Log: h.Log, Now: time.Now, Random: rand.Reader,
 		Settings: watcher.Settings{
 			Holder: h.Settings.Holder, PublicURL: h.Settings.PublicURL,
 			MaxMessageBytes: int(h.Settings.MaxMessageBytes), MaxSessions: h.Settings.MaxSessions, DocumentIdle: h.Settings.DocumentIdle,

@@ -285,7 +285,7 @@ type lags struct {
 	events map[string]uint64
 }
 
-func (l *lags) Lag(kind string, events uint64, _ float64) {
+func (l *lags) Lag(kind string, events, _ uint64, _ float64) {
 	if l.events == nil {
 		l.events = map[string]uint64{}
 	}

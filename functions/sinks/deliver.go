@@ -282,7 +282,10 @@ func (r *run) send(ctx context.Context, batch []driver.Event, until time.Time) [
 		bytes += it.Size()
 	}
 	r.pace.pay(r.key.Org, bytes, r.perSecond, r.Now())
-	return r.driver.Deliver(ctx, batch, until)
+	ctx, span := r.span(ctx, batch)
+	outs := r.driver.Deliver(ctx, batch, until)
+	r.observe(span, batch, outs)
+	return outs
 }
 
 // stop backs off from a sink that could not even be tried.

@@ -23,6 +23,7 @@
 //	replay.go       once more, because somebody asked
 //	breaker.go      a sink that does not answer is asked once, not for each formation
 //	pace.go         bytes per second; and courtesy.go, who goes first
+//	span.go         a batch as a span, and how long its events took
 //	leases.go       that nobody else does the same
 //	connections.go  drivers, kept open between batches
 //	driver.go       the table of kinds
@@ -43,12 +44,14 @@ import (
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -62,6 +65,7 @@ type Deps struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 	Metrics  Metrics
+	Tracer   trace.Tracer // default: none
 	Settings Settings
 }
 
@@ -78,17 +82,19 @@ type Metrics interface {
 	Delivered(kind string, n int)
 	Parked(kind string)
 	Retried(kind string)
-	Unjudged(kind string) // a filter failed on an event, which was delivered
-	Lag(kind string, events uint64, seconds float64)
+	Unjudged(kind string)              // a filter failed on an event, which was delivered
+	Took(kind string, d time.Duration) // from storing a change to its acknowledgement
+	Lag(kind string, events, bytes uint64, seconds float64)
 }
 
 type noMetrics struct{}
 
-func (noMetrics) Delivered(string, int)       {}
-func (noMetrics) Parked(string)               {}
-func (noMetrics) Retried(string)              {}
-func (noMetrics) Unjudged(string)             {}
-func (noMetrics) Lag(string, uint64, float64) {}
+func (noMetrics) Delivered(string, int)               {}
+func (noMetrics) Parked(string)                       {}
+func (noMetrics) Retried(string)                      {}
+func (noMetrics) Unjudged(string)                     {}
+func (noMetrics) Took(string, time.Duration)          {}
+func (noMetrics) Lag(string, uint64, uint64, float64) {}
 
 // withDefaults fills in what may be left out.
 func (d Deps) withDefaults() Deps {
@@ -103,6 +109,9 @@ func (d Deps) withDefaults() Deps {
 	}
 	if d.Metrics == nil {
 		d.Metrics = noMetrics{}
+	}
+	if d.Tracer == nil {
+		d.Tracer = tracing.Off()
 	}
 	s := &d.Settings
 	s.Now = d.Now
@@ -192,7 +201,7 @@ func (a *Admin) measure(ctx context.Context) error {
 		}
 	}
 	for k, lag := range sum {
-		a.Metrics.Lag(string(k), lag.Events, lag.Seconds)
+		a.Metrics.Lag(string(k), lag.Events, lag.Bytes, lag.Seconds)
 	}
 	return nil
 }
@@ -208,7 +217,7 @@ func (a *Admin) measureOrg(ctx context.Context, org tenant.OrgID, sum map[delive
 			return err
 		}
 		total := sum[s.Kind]
-		sum[s.Kind] = delivery.Lag{Events: total.Events + lag.Events, Seconds: max(total.Seconds, lag.Seconds)}
+		sum[s.Kind] = delivery.Lag{Events: total.Events + lag.Events, Bytes: total.Bytes + lag.Bytes, Seconds: max(total.Seconds, lag.Seconds)}
 	}
 	return nil
 }
@@ -219,6 +228,7 @@ func (a *Admin) lag(ctx context.Context, s delivery.Sink) (delivery.Lag, error) 
 	var sum delivery.Lag
 	for _, l := range lags {
 		sum.Events += l.Events
+		sum.Bytes += l.Bytes
 		sum.Seconds = max(sum.Seconds, l.Seconds)
 	}
 	return sum, err
