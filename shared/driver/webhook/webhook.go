@@ -24,6 +24,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 )
 
 // webhookConfig is what a webhook sink shows.
@@ -215,6 +216,7 @@ func (w *webhook) post(parent context.Context, it driver.Event) driver.Outcome {
 	for name, value := range w.headers {
 		req.Header.Set(name, value)
 	}
+	tracing.Inject(ctx, req.Header)
 	w.sign(req.Header, it.ID, body)
 	// A list that is empty is not sent; it tells net/http that it may send the
 	// request again when a kept connection turns out to be closed already.
