@@ -37,6 +37,12 @@ func InTrace(ctx context.Context, e cloudevents.Event) cloudevents.Event {
 	return e
 }
 
+// inTraceOf returns ctx in the trace that e belongs to.
+func inTraceOf(ctx context.Context, e cloudevents.Event) context.Context {
+	parent, _ := e.Extensions()[tracing.Extension].(string)
+	return tracing.With(ctx, parent)
+}
+
 // Subscription is one line in a function's table of what it hears.
 type Subscription struct {
 	Type   string
@@ -79,15 +85,16 @@ func Door(subscriptions []Subscription, log *slog.Logger) http.Handler {
 			_, _ = io.WriteString(w, "not a CloudEvent")
 			return
 		}
-		switch err := Dispatch(r.Context(), subscriptions, *e); {
+		ctx := inTraceOf(r.Context(), *e)
+		switch err := Dispatch(ctx, subscriptions, *e); {
 		case err == nil:
 			w.WriteHeader(http.StatusAccepted)
 		case errors.Is(err, fault.Invalid) || errors.Is(err, fault.Malformed):
-			log.WarnContext(r.Context(), "event refused", "type", e.Type(), "id", e.ID(), "err", err)
+			log.WarnContext(ctx, "event refused", "type", e.Type(), "id", e.ID(), "err", err)
 			w.WriteHeader(http.StatusUnprocessableEntity)
 			_, _ = io.WriteString(w, fault.Of(err).Message)
 		default:
-			log.ErrorContext(r.Context(), "event not handled", "type", e.Type(), "id", e.ID(), "err", err)
+			log.ErrorContext(ctx, "event not handled", "type", e.Type(), "id", e.ID(), "err", err)
 			w.Header().Set("Retry-After", "5")
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -97,9 +104,7 @@ func Door(subscriptions []Subscription, log *slog.Logger) http.Handler {
 // Dispatch hands e to every subscription of its type, in the trace that e belongs
 // to, and returns the first failure after all have been tried.
 func Dispatch(ctx context.Context, subscriptions []Subscription, e cloudevents.Event) error {
-	if parent, ok := e.Extensions()[tracing.Extension].(string); ok {
-		ctx = tracing.With(ctx, parent)
-	}
+	ctx = inTraceOf(ctx, e)
 	var first error
 	for _, s := range subscriptions {
 		if s.Type != e.Type() {

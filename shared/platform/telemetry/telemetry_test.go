@@ -169,6 +169,10 @@ func TestNamesFollowThePromisesOfThePackage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	page, err := os.ReadFile("../../../docs/observability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var ours int
 	text := scrape(t, used())
 	for line := range strings.Lines(text) {
@@ -183,6 +187,9 @@ func TestNamesFollowThePromisesOfThePackage(t *testing.T) {
 		ours++
 		if !bytes.Contains(doc, []byte("\t"+name)) {
 			t.Errorf("%s is not in the package's comment", name)
+		}
+		if !bytes.Contains(page, []byte("| `"+strings.TrimPrefix(name, "peat_gateway_")+"` |")) {
+			t.Errorf("%s is not in docs/observability.md", name)
 		}
 	}
 	if want := bytes.Count(doc, []byte("\tpeat_gateway_")); ours != want {

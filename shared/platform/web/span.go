@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -19,8 +20,9 @@ func (m *mux) span(r *http.Request, pattern string) (*http.Request, trace.Span) 
 	if pattern == "" || m.untraced[pattern] {
 		return r.WithContext(ctx), trace.SpanFromContext(context.Background()) // one that does nothing
 	}
+	_, route, _ := strings.Cut(pattern, " ") // every pattern begins with a method
 	ctx, span := m.Tracer.Start(ctx, pattern, trace.WithSpanKind(trace.SpanKindServer),
-		trace.WithAttributes(attribute.String("http.request.method", r.Method), attribute.String("http.route", pattern)))
+		trace.WithAttributes(attribute.String("http.request.method", r.Method), attribute.String("http.route", route)))
 	return r.WithContext(ctx), span
 }
 

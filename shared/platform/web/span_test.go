@@ -16,8 +16,8 @@ import (
 func TestARequestIsASpanOfItsCallersTrace(t *testing.T) {
 	const caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	type seen struct {
-		Name, Parent, Status string
-		Code                 int64
+		Name, Route, Parent, Status string
+		Code                        int64
 	}
 	for name, tc := range map[string]struct {
 		route   web.Route
@@ -26,11 +26,11 @@ func TestARequestIsASpanOfItsCallersTrace(t *testing.T) {
 		want    []seen
 	}{
 		"of no trace": {web.Route{Pattern: "GET /x/{id}"}, "/x/secret", nil,
-			[]seen{{"GET /x/{id}", "0000000000000000", "Unset", 204}}},
+			[]seen{{"GET /x/{id}", "/x/{id}", "0000000000000000", "Unset", 204}}},
 		"of the caller's": {web.Route{Pattern: "GET /x/{id}"}, "/x/secret", []string{"traceparent", caller},
-			[]seen{{"GET /x/{id}", "b7ad6b7169203331", "Unset", 204}}},
-		"refused":         {web.Route{Pattern: "GET /x", Handle: fails(errors.New("secret"))}, "/x", nil, []seen{{"GET /x", "0000000000000000", "Error", 500}}},
-		"that panics":     {web.Route{Pattern: "GET /x", Handle: func(http.ResponseWriter, *http.Request) error { panic("x") }}, "/x", nil, []seen{{"GET /x", "0000000000000000", "Error", 500}}},
+			[]seen{{"GET /x/{id}", "/x/{id}", "b7ad6b7169203331", "Unset", 204}}},
+		"refused":         {web.Route{Pattern: "GET /x", Handle: fails(errors.New("secret"))}, "/x", nil, []seen{{"GET /x", "/x", "0000000000000000", "Error", 500}}},
+		"that panics":     {web.Route{Pattern: "GET /x", Handle: func(http.ResponseWriter, *http.Request) error { panic("x") }}, "/x", nil, []seen{{"GET /x", "/x", "0000000000000000", "Error", 500}}},
 		"a session":       {web.Route{Pattern: "GET /x", Stream: true}, "/x", nil, nil},
 		"a probe":         {web.Route{Pattern: "GET /x", Quiet: true}, "/x", nil, nil},
 		"without a route": {web.Route{Pattern: "GET /x"}, "/y", nil, nil},
@@ -52,8 +52,11 @@ func TestARequestIsASpanOfItsCallersTrace(t *testing.T) {
 			for _, s := range spans.GetSpans() {
 				one := seen{Name: s.Name, Parent: s.Parent.SpanID().String(), Status: s.Status.Code.String()}
 				for _, a := range s.Attributes {
-					if a.Key == "http.response.status_code" {
+					switch a.Key {
+					case "http.response.status_code":
 						one.Code = a.Value.AsInt64()
+					case "http.route":
+						one.Route = a.Value.AsString()
 					}
 				}
 				got = append(got, one)
