@@ -100,7 +100,14 @@ func (c *cloud) post(ctx context.Context, e driver.Event) driver.Outcome {
 	}
 	values := make([]string, 0, len(e.Attributes)) // one piece of memory for all lists
 	for _, a := range e.Attributes {
-		values = append(values, escape(a.Value))
+		switch {
+		case a.Value == "":
+			continue // an attribute is not empty
+		case a.Name == "datacontenttype":
+			values = append(values, a.Value)
+		default:
+			values = append(values, escape(a.Value))
+		}
 		h[headerOf(a.Name)] = values[len(values)-1 : len(values) : len(values)]
 	}
 	return c.Post(ctx, h, e.Data)
