@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
-	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -47,21 +46,20 @@ func (a *Admin) rotateSecret(w http.ResponseWriter, r *http.Request) error {
 	if rotate == nil || sink.Sealed == nil {
 		return fault.Conflict.New("a %s sink has no secret that the gateway made", sink.Kind)
 	}
-	prior, err := envelope.Open(r.Context(), a.Keys, record(sink.Org, sink.ID), sink.Sealed)
+	prior, err := a.unseal(r.Context(), sink)
 	if err != nil {
-		return fault.Unavailable.Wrap(err, "the sink's secrets cannot be opened")
+		return fault.Unavailable.Wrap(err, "the key service does not answer")
 	}
 	defer clear(prior)
 	made, err := rotate(prior, overlap, a.Now())
 	if err != nil {
 		return err
 	}
-	sealed, err := a.seal(r.Context(), sink.Org, sink.ID, made.Secrets)
-	if err != nil {
+	if sink.Sealed, err = a.seal(r.Context(), sink.Org, sink.ID, made.Secrets); err != nil {
 		return fault.Unavailable.Wrap(err, "the key service does not answer")
 	}
 	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error {
-		if err := tx.ReplaceSinkSecrets(r.Context(), sink, sealed); err != nil {
+		if _, err := tx.UpdateSink(r.Context(), sink); err != nil {
 			return err
 		}
 		return a.note(tx, r, sink, "sink.rotate-secret", event.SinkChangedType)

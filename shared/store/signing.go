@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -46,12 +45,4 @@ func (tx *Tx) ReplaceSigningKey(ctx context.Context, k delivery.SigningKey, reti
 	}
 	_, err := tx.q.ExecContext(ctx, `UPDATE sinks SET revision = revision + 1 WHERE org_id = $1 AND kind = $2`, k.Org, delivery.Webhook)
 	return err
-}
-
-// ReplaceSinkSecrets changes what a sink has sealed. fault.Conflict if it is no
-// longer what the caller had read.
-func (tx *Tx) ReplaceSinkSecrets(ctx context.Context, sink delivery.Sink, sealed []byte) error {
-	res, err := tx.q.ExecContext(ctx, `UPDATE sinks SET sealed = $3, revision = revision + 1
-		WHERE org_id = $1 AND sink_id = $2 AND sealed = $4`, sink.Org, sink.ID, sealed, sink.Sealed)
-	return affected(res, err, fault.Conflict, "sink %q was changed or deleted meanwhile", sink.ID)
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -61,27 +60,5 @@ func testSigningKeys(t *testing.T, s *store.Store) {
 	inTx(t, s, func(tx *store.Tx) error { return tx.DeleteOrg(ctx, "acme") })
 	if got := ids("acme", at); len(got) != 0 {
 		t.Errorf("%v outlive their organization", got)
-	}
-}
-
-func testSinkSecrets(t *testing.T, s *store.Store) {
-	ctx := t.Context()
-	addOrg(t, s, "acme")
-	addOrg(t, s, "rival")
-	sink := delivery.Sink{
-		ID: "s", Org: "acme", Kind: delivery.Webhook, Formations: []string{delivery.AllFormations}, Config: []byte(`{}`),
-		Sealed: []byte{1}, State: delivery.Active, CreatedAt: now,
-	}
-	inTx(t, s, func(tx *store.Tx) error { return tx.CreateSink(ctx, sink) })
-	inTx(t, s, func(tx *store.Tx) error { return tx.ReplaceSinkSecrets(ctx, sink, []byte{2}) })
-	// Who had read what was there before comes too late, and another organization never could.
-	stale, foreign := sink, sink
-	foreign.Org, foreign.Sealed = "rival", []byte{2}
-	for _, other := range []delivery.Sink{stale, foreign} {
-		wantFault(t, s.InTx(ctx, func(tx *store.Tx) error { return tx.ReplaceSinkSecrets(ctx, other, []byte{3}) }), fault.Conflict)
-	}
-	got, err := s.Sink(ctx, "acme", "s")
-	if err != nil || string(got.Sealed) != "\x02" {
-		t.Errorf("%v %v", got.Sealed, err)
 	}
 }

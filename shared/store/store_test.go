@@ -39,7 +39,6 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"outbox":                            testOutbox,
 	"audit outlives the organization":   testAudit,
 	"signing keys":                      testSigningKeys,
-	"secrets of a sink are replaced":    testSinkSecrets,
 	"a claim is one sink's alone":       testClaims,
 	"receipts":                          testReceipts,
 	"omissions":                         testOmissions,

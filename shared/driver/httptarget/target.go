@@ -196,6 +196,9 @@ func describe(err error, limit time.Duration) string {
 	case errors.As(err, &dns):
 		return "the name cannot be resolved"
 	case errors.As(err, &op) && op.Err != nil:
+		for inner := op; errors.As(op.Err, &inner); { // an outer one quotes the addresses of an inner one
+			op = inner
+		}
 		return op.Op + ": " + op.Err.Error()
 	case errors.As(err, &asURL):
 		err = asURL.Err
