@@ -196,8 +196,8 @@ func describe(err error, limit time.Duration) string {
 	case errors.As(err, &dns):
 		return "the name cannot be resolved"
 	case errors.As(err, &op) && op.Err != nil:
-		for inner := op; errors.As(op.Err, &inner); { // an outer one quotes the addresses of an inner one
-			op = inner
+		for inner := (*net.OpError)(nil); errors.As(op.Err, &inner) && inner.Err != nil; {
+			op = inner // whose text would tell its addresses
 		}
 		return op.Op + ": " + op.Err.Error()
 	case errors.As(err, &asURL):
