@@ -102,8 +102,11 @@ func (c *OAuth2) open(secret string, authority *driver.TLSConfig, guard *netguar
 	}
 	out := &tokens{
 		config: clientcredentials.Config{ClientID: c.ClientID, ClientSecret: secret, TokenURL: c.TokenURL, Scopes: c.Scopes},
-		client: newClient(guard, config, 1),
-		limit:  limit, now: now, turn: make(chan struct{}, 1),
+		client: &http.Client{
+			Transport:     newTransport(guard, config, 1),
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		limit: limit, now: now, turn: make(chan struct{}, 1),
 	}
 	if c.Audience != "" {
 		out.config.EndpointParams = url.Values{"audience": {c.Audience}}

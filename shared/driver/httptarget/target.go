@@ -24,8 +24,8 @@ type Target struct {
 	url    *url.URL
 	header http.Header // of every request
 	tls    *driver.TLSConfig
-	client *http.Client
-	tokens *tokens // nil: the receiver wants none
+	carry  *http.Transport // by itself: a client would add redirects and cookies
+	tokens *tokens         // nil: the receiver wants none
 	limit  time.Duration
 	now    func() time.Time
 	judge  Judge
@@ -47,7 +47,7 @@ func (c Config) Open(secrets Secrets, s driver.Settings, judge Judge) (*Target, 
 	}
 	guard := netguard.New(s.AllowPrivate)
 	t := &Target{
-		url: u, header: http.Header{"User-Agent": {"peat-gateway"}}, tls: c.TLS, client: newClient(guard, config, maxAtOnce),
+		url: u, header: http.Header{"User-Agent": {"peat-gateway"}}, tls: c.TLS, carry: newTransport(guard, config, maxAtOnce),
 		limit: s.AttemptTimeout, now: s.Now, judge: judge, pace: newPace(),
 	}
 	for name, value := range secrets.Headers {
@@ -63,20 +63,17 @@ func (c Config) Open(secrets Secrets, s driver.Settings, judge Judge) (*Target, 
 // maxAnswerHeader bounds what is read of an answer before its body.
 const maxAnswerHeader = 64 << 10
 
-func newClient(g *netguard.Guard, config *tls.Config, connections int) *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
-			// No proxy: it would be the proxy that resolves the name, behind the guard's back.
-			DialContext:            g.DialContext,
-			TLSClientConfig:        config,
-			ForceAttemptHTTP2:      true,
-			MaxIdleConnsPerHost:    connections,
-			IdleConnTimeout:        time.Minute,
-			TLSHandshakeTimeout:    10 * time.Second,
-			MaxResponseHeaderBytes: maxAnswerHeader,
-			DisableCompression:     true,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+func newTransport(g *netguard.Guard, config *tls.Config, connections int) *http.Transport {
+	return &http.Transport{
+		// No proxy: it would be the proxy that resolves the name, behind the guard's back.
+		DialContext:            g.DialContext,
+		TLSClientConfig:        config,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConnsPerHost:    connections,
+		IdleConnTimeout:        time.Minute,
+		TLSHandshakeTimeout:    10 * time.Second,
+		MaxResponseHeaderBytes: maxAnswerHeader,
+		DisableCompression:     true,
 	}
 }
 
@@ -157,7 +154,7 @@ func (t *Target) do(ctx context.Context, method string, header http.Header, body
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	}
-	resp, err := t.client.Do(req)
+	resp, err := t.carry.RoundTrip(req)
 	return resp, cancel, err
 }
 
@@ -208,7 +205,7 @@ func describe(err error, limit time.Duration) string {
 
 // Close lets the connections go.
 func (t *Target) Close() error {
-	t.client.CloseIdleConnections()
+	t.carry.CloseIdleConnections()
 	t.tokens.close()
 	return nil
 }
