@@ -20,6 +20,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/drivertest"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/httptarget/httptargettest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 )
@@ -45,20 +46,7 @@ func open(t testing.TB, config string, s driver.Settings) *webhook {
 
 func openMade(t testing.TB, made driver.Config, s driver.Settings, keys []driver.SigningKey) *webhook {
 	t.Helper()
-	public, err := json.Marshal(made.Public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sealed, err := json.Marshal(made.Secrets)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := Open(driver.Opening{Org: "acme", Sink: "s", Config: public, Secrets: sealed, Signing: keys, Settings: s})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
-	return d.(*webhook)
+	return httptargettest.OpenMade(t, Open, made, driver.Opening{Signing: keys, Settings: s}).(*webhook)
 }
 
 // receive starts a receiver and returns a driver that posts to it.

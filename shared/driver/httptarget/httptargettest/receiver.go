@@ -3,7 +3,6 @@
 package httptargettest
 
 import (
-	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -224,9 +223,4 @@ func OpenMade(t testing.TB, open driver.Open, made driver.Config, o driver.Openi
 	}
 	t.Cleanup(func() { _ = d.Close() })
 	return d
-}
-
-// Deliver is one event's outcome.
-func Deliver(ctx context.Context, d driver.Driver, name string) driver.Outcome {
-	return d.Deliver(ctx, drivertest.Events(name), drivertest.Soon())[0]
 }
