@@ -38,6 +38,7 @@ func Catalog() []Entry {
 		{"watcher", openWatcher},
 		{"sinks", openSinks},
 		{"sink-webhook", openDelivery(delivery.Webhook)},
+		{"sink-cloudevents", openDelivery(delivery.CloudEvents)},
 		{"sink-nats", openDelivery(delivery.NATS)},
 		{"sink-kafka", openDelivery(delivery.Kafka)},
 		{"sink-redis", openDelivery(delivery.Redis)},

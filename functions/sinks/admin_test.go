@@ -162,7 +162,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"another format":             {ofFormation, `{"kind":"stdout","format":"xml"}`, 422},
 		"a path that is taken":       {ofFormation, `{"kind":"file","config":{"path":"taken"}}`, 409},
 		"a path outside":             {ofFormation, `{"kind":"file","config":{"path":"../x"}}`, 422},
-		"ed25519":                    {ofFormation, `{"kind":"webhook","config":{"url":"https://example.com","signing":"ed25519"}}`, 422},
+		"another signature":          {ofFormation, `{"kind":"webhook","config":{"url":"https://example.com","signing":"rsa"}}`, 422},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := *o

@@ -12,6 +12,8 @@
 //	change.go       pause, resume, disable, reconfigure
 //	probe.go        a test event, now
 //	deadletter.go   list, redrive, skip
+//	secret.go       a new secret for a sink
+//	signing.go      the key pairs of an organization
 //	wire.go         the JSON of both
 //	hear.go         which sinks an event is about
 //	worker.go       who works which sink in which formation; the budget
@@ -264,5 +266,10 @@ func (d Deps) openSink(ctx context.Context, sink delivery.Sink) (driver.Driver, 
 	}
 	defer clear(plain)
 	o.Secrets = plain
+	if k.signs != nil && k.signs(sink.Config) {
+		if o.Signing, err = d.openSigningKeys(ctx, sink.Org); err != nil {
+			return nil, err
+		}
+	}
 	return k.open(o)
 }

@@ -18,12 +18,13 @@ type Kind string
 
 // The kinds.
 const (
-	Webhook Kind = "webhook"
-	NATS    Kind = "nats"
-	Kafka   Kind = "kafka"
-	Redis   Kind = "redis"
-	File    Kind = "file"
-	Stdout  Kind = "stdout"
+	Webhook     Kind = "webhook"
+	CloudEvents Kind = "cloudevents"
+	NATS        Kind = "nats"
+	Kafka       Kind = "kafka"
+	Redis       Kind = "redis"
+	File        Kind = "file"
+	Stdout      Kind = "stdout"
 )
 
 // Format is what of a change a sink receives.

@@ -41,6 +41,7 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"a formation made anew is behind":   testBehindAnew,
 	"outbox":                            testOutbox,
 	"audit outlives the organization":   testAudit,
+	"signing keys":                      testSigningKeys,
 	"a claim is one sink's alone":       testClaims,
 	"receipts":                          testReceipts,
 	"omissions":                         testOmissions,
