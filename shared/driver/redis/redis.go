@@ -305,12 +305,18 @@ func (d *redisStream) append(parent context.Context, link *redisLink, batch []dr
 	defer stop()
 	ctx, cancel := context.WithTimeout(parent, d.limit)
 	defer cancel()
+	room := 0
+	for _, i := range chunk {
+		room += batch[i].Size() + 64
+	}
+	text, stream := make([]byte, 0, room), d.stream(batch[chunk[0]])
 	commands, err := link.conn.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		for _, i := range chunk {
-			it := batch[i]
+			it, at := batch[i], len(text)
+			text = it.AppendJSON(text)
 			p.XAdd(ctx, &redis.XAddArgs{
-				Stream: d.stream(it), MaxLen: d.config.MaxLen, Approx: d.config.MaxLen > 0,
-				Values: []any{"id", it.ID, "document", it.Document, "event", it.Structured()},
+				Stream: stream, MaxLen: d.config.MaxLen, Approx: d.config.MaxLen > 0,
+				Values: []any{"id", it.ID, "document", it.Document, "event", text[at:]},
 			})
 		}
 		return nil
