@@ -38,3 +38,19 @@ func TestSinksThatWouldWriteToOnePlace(t *testing.T) {
 		})
 	}
 }
+
+func TestASinkIsNotMovedToATakenPlace(t *testing.T) {
+	o := newOffice(t)
+	make := func(prefix string) sinkWire {
+		t.Helper()
+		var made sinkWire
+		o.call("POST", ofFormation, `{"kind":"nats","config":{"url":"nats://nats.example.com","subject_prefix":"`+prefix+`"}}`, 201, &made)
+		return made
+	}
+	make("one")
+	two := ofFormation + "/" + make("two").ID
+	o.call("PATCH", two, `{"config":{"subject_prefix":"one"}}`, 409, nil)
+	o.call("PATCH", two, `{"config":{"subject_prefix":"two","stream":"X"}}`, 200, nil) // its own place
+	o.call("PATCH", two, `{"config":{"subject_prefix":"three"}}`, 200, nil)
+	make("two")
+}

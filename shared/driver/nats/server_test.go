@@ -21,12 +21,18 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
 )
 
-// make is a sink as the API makes it: parsed, sealed, opened.
 func makeSink(t testing.TB, config map[string]any, s driver.Settings) *natsStream {
 	t.Helper()
-	in, _ := json.Marshal(config)
 	s.AllowPrivate = drivertest.Loopback
-	made, err := Parse(in, nil, s)
+	return openSink(t, config, s)
+}
+
+// openSink makes a sink as the API does, parsed and sealed, when its operator allowed
+// loopback addresses, and opens it under the settings given.
+func openSink(t testing.TB, config map[string]any, s driver.Settings) *natsStream {
+	t.Helper()
+	in, _ := json.Marshal(config)
+	made, err := Parse(in, nil, driver.Settings{AllowPrivate: drivertest.Loopback, NATSURL: s.NATSURL})
 	if err != nil {
 		t.Fatal(err)
 	}

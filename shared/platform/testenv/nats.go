@@ -51,6 +51,13 @@ func StartNATS(t testing.TB, config string) *NATSServer {
 // URL is where clients connect.
 func (s *NATSServer) URL() string { return "nats://" + s.Addr }
 
+// Reconfigure restarts the server with another configuration.
+func (s *NATSServer) Reconfigure(config string) {
+	s.t.Helper()
+	s.config = config
+	s.Restart()
+}
+
 // Restart starts the server again, on what it had on its disk.
 func (s *NATSServer) Restart() {
 	s.t.Helper()
