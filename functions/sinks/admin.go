@@ -199,6 +199,9 @@ func (a *Admin) keep(tx *store.Tx, r *http.Request, sink delivery.Sink) error {
 	if usage.CDCSinks >= org.Quotas.MaxCDCSinks {
 		return fault.Exhausted.New("the organization's quota max_cdc_sinks is %d", org.Quotas.MaxCDCSinks)
 	}
+	if err := a.apart(ctx, tx, sink); err != nil {
+		return err
+	}
 	if err := tx.CreateSink(ctx, sink); err != nil {
 		return err
 	}

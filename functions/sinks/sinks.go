@@ -29,6 +29,7 @@
 //	leases.go       that nobody else does the same
 //	connections.go  drivers, kept open between batches
 //	driver.go       the table of kinds
+//	apart.go        sinks that would write to one place
 //
 // What a driver promises is in shared/driver, and each kind in a package below it.
 // DESIGN.md explains the order of the steps and what a crash costs at each.
