@@ -33,12 +33,12 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 			case !declared && lack != "":
 				t.Fatalf("the harness has no %s, and does not say why it cannot promise this", lack)
 			case !declared:
-				p.test(newStand(t, t, h, seed))
+				p.try(newStand(t, t, h, seed))
 			case lack != "":
 				t.Logf("not promised: %s", reason)
 			default:
 				t.Logf("not promised: %s", reason)
-				if r := attempt(t, func(r *recorder) { p.test(newStand(r, t, h, seed)) }); !r.Failed() {
+				if r := attempt(t, func(r *recorder) { p.try(newStand(r, t, h, seed)) }); !r.Failed() {
 					t.Error("declared as what cannot be promised, and kept")
 				} else {
 					t.Logf("and not kept: %s", r.said)
@@ -50,6 +50,18 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		return // a run of none of them
 	}
 	declare(t, kind, cannot)
+}
+
+// try leaves a proxy that disturbs nobody, and nothing hanging on it, whatever
+// became of the test.
+func (p promise) try(s *stand) {
+	if s.h.Proxy != nil {
+		defer func() {
+			s.h.Proxy.Heal()
+			s.h.Proxy.Cut()
+		}()
+	}
+	p.test(s)
 }
 
 func seedOf(t *testing.T) uint64 {
