@@ -83,7 +83,11 @@ func (r *run) read(ctx context.Context, after uint64) (chunk, error) {
 func (r *run) item(c change.Settled, skip uint64) (it driver.Event, wanted bool, err error) {
 	it = driver.Event{Key: r.key, Document: c.Document}
 	if skip != 0 && c.Seq == skip {
-		marker, err := event.Encode(event.ChangeSkipped(r.key, r.sink.ID, c))
+		as := c
+		if r.filter != nil {
+			as.Prev = r.memory.prev(c.Document)
+		}
+		marker, err := event.Encode(event.ChangeSkipped(r.key, r.sink.ID, as))
 		if err != nil {
 			return it, false, fmt.Errorf("encode the marker of position %d: %w", c.Position, err)
 		}
