@@ -66,6 +66,7 @@ func (c *chance) fault(cancel func(), until *time.Time) (restore func()) {
 	switch n := c.rng.IntN(10); {
 	case n == 0:
 		*until = time.Now().Add(time.Duration(c.rng.IntN(3)) * time.Millisecond)
+		return func() {}
 	case n == 1 && c.h.Busy != nil:
 		c.h.Busy(true)
 		return func() { c.h.Busy(false) }
