@@ -16,19 +16,19 @@ import (
 
 func noNetwork() map[drivertest.Promise]string {
 	const (
-		anything = "there is nobody who would refuse an event"
-		writes   = "a write is over at once or the system's to finish; there is no answer to wait for"
-		link     = "there is no connection that could break"
-		access   = "there are no credentials"
+		anything = "Nobody is there who would refuse an event."
+		writes   = "A write is over at once or the system's to finish: there is no answer to wait for."
+		link     = "There is no connection that could break."
+		access   = "There are no credentials."
 	)
 	return map[drivertest.Promise]string{
 		drivertest.StopsBehind: anything, drivertest.RefusesAlone: anything, drivertest.RefusesForGood: anything,
-		drivertest.Oversize:  "events of any size are taken",
+		drivertest.Oversize:  "Events of any size are taken.",
 		drivertest.BreaksOff: writes, drivertest.WaitsForSlow: writes, drivertest.GivesUpHanging: writes, drivertest.CloseEnds: writes,
-		drivertest.HeedsNotBefore: "a disk does not say when it will have room", drivertest.SaysUnreachable: link,
+		drivertest.HeedsNotBefore: "A disk does not say when it will have room.", drivertest.SaysUnreachable: link,
 		drivertest.SurvivesCut: link, drivertest.SurvivesLostReply: link, drivertest.SurvivesKill: link, drivertest.SurvivesRestart: link,
 		drivertest.SaysDenied: access, drivertest.TakesRotation: access, drivertest.KeepsSecrets: access,
-		drivertest.Guarded: "no address is connected to",
+		drivertest.Guarded: "No address is connected to.",
 	}
 }
 
@@ -70,7 +70,7 @@ func inFile(kind, options string) func(t *testing.T) drivertest.Harness {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "acme", "changes.ndjson")
 		cannot := noNetwork()
-		cannot[drivertest.DropsRepeats] = "a file has no memory of ids"
+		cannot[drivertest.DropsRepeats] = "Nothing in it remembers ids; receivers tell repeats by them."
 		return drivertest.Harness{
 			Kind: kind,
 			Open: func(t testing.TB, o drivertest.Options) driver.Driver {
@@ -158,7 +158,7 @@ func TestStdoutKeepsItsPromises(t *testing.T) {
 		out := &pipe{room: -1}
 		shared := NewOutput(out) // by all sinks of the process
 		cannot := maps.Clone(noNetwork())
-		cannot[drivertest.DropsRepeats] = "an output has no memory of ids"
+		cannot[drivertest.DropsRepeats] = "Nothing in it remembers ids; receivers tell repeats by them."
 		return drivertest.Harness{
 			Kind: "stdout",
 			Open: func(t testing.TB, o drivertest.Options) driver.Driver {
