@@ -13,9 +13,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge/automergetest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
