@@ -56,6 +56,31 @@ func TestReferenceDriverKeepsItsPromises(t *testing.T) {
 	Run(t, func(t *testing.T) Harness { return inHall(t, flaws{}) })
 }
 
+func TestDeclarations(t *testing.T) {
+	for name, tc := range map[string]struct {
+		promise Promise
+		change  func(h *Harness)
+		fails   bool
+	}{
+		"kept":                           {Delivers, func(*Harness) {}, false},
+		"not kept":                       {DropsRepeats, func(h *Harness) { h.Cannot = nil }, true},
+		"declared, and kept":             {Delivers, func(h *Harness) { h.Cannot = map[Promise]string{Delivers: "It does not."} }, true},
+		"declared, and not kept":         {DropsRepeats, func(*Harness) {}, false},
+		"cannot be tried":                {SaysUnreachable, func(h *Harness) { h.Proxy = nil }, true},
+		"cannot be tried, and declared":  {SaysUnreachable, func(h *Harness) { h.Proxy, h.Cannot = nil, map[Promise]string{SaysUnreachable: "No net."} }, false},
+		"another is declared, and lacks": {HeedsNotBefore, func(h *Harness) { h.Asks = 0 }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := inHall(t, flaws{})
+			tc.change(&h)
+			p := promises[slices.IndexFunc(promises, func(p promise) bool { return p.name == tc.promise })]
+			if r := attempt(t, func(r *recorder) { p.hold(r, t, h, 1) }); r.Failed() != tc.fails {
+				t.Errorf("failed %t, want %t: %s", r.Failed(), tc.fails, r.said)
+			}
+		})
+	}
+}
+
 // Every promise must catch somebody, or it promises nothing.
 func TestFlawsAreFound(t *testing.T) {
 	caught := map[Promise]bool{DropsRepeats: true} // by declaring, below

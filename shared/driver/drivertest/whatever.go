@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // whatever delivers random batches while faults come and go by chance, as the
@@ -17,7 +18,8 @@ func whatever(s *stand) {
 	var pending []driver.Event
 	for range 60 {
 		for range s.rng.IntN(30) {
-			pending = append(pending, s.next(Key, documents(8)[s.rng.IntN(8)], s.sized(s.rng.IntN(2000))))
+			key := []tenant.Key{Key, Key, Other}[s.rng.IntN(3)]
+			pending = append(pending, s.next(key, documents(8)[s.rng.IntN(8)], s.sized(s.rng.IntN(2000))))
 		}
 		pending = c.round(pending)
 	}
