@@ -40,10 +40,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"sync"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
@@ -51,6 +49,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/file"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
@@ -133,20 +132,8 @@ func (d Deps) withDefaults() Deps {
 	if s.Stdout == nil {
 		s.Stdout = os.Stdout
 	}
-	s.Stdout = &lockedWriter{w: s.Stdout}
+	s.Stdout = file.NewOutput(s.Stdout)
 	return d
-}
-
-// lockedWriter keeps what several sinks write at once apart.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lockedWriter) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(b)
 }
 
 // Admin is the administration of sinks.

@@ -41,9 +41,9 @@ func takesRotation(s *stand) {
 // keepsSecrets brings about every failure there is; audit looks at the reasons.
 func keepsSecrets(s *stand) {
 	hasty := Options{AttemptTimeout: time.Second}
-	for _, break_ := range []func(){s.h.Proxy.Refuse, s.h.Proxy.Hang, func() { s.h.Proxy.CutRequests(0) }, func() { s.h.Proxy.CutAnswers(0) }} {
+	for _, fail := range []func(){s.h.Proxy.Refuse, s.h.Proxy.Hang, func() { s.h.Proxy.CutRequests(0) }, func() { s.h.Proxy.CutAnswers(0) }} {
 		d := s.openWith(hasty)
-		break_()
+		fail()
 		s.deliver(d, s.events("a"))
 		s.h.Proxy.Heal()
 	}

@@ -7,14 +7,14 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 )
 
-// poison makes an event that the target refuses for good. Others of its document
-// may be refused with it.
+// poison makes an event that the target refuses for good. A large one is better:
+// what is sent after it by mistake would be taken, and seen.
 func (s *stand) poison(document string) driver.Event {
-	if s.h.Refuse != nil {
-		s.h.Refuse(document)
-		return s.events(document)[0]
+	if s.h.MaxEvent > 0 {
+		return s.next(Key, document, s.sized(2*s.h.MaxEvent))
 	}
-	return s.next(Key, document, s.sized(2*s.h.MaxEvent))
+	s.h.Refuse(document)
+	return s.events(document)[0]
 }
 
 // sized is data of about so many bytes, which compression makes little of.

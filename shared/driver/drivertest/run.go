@@ -24,32 +24,50 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		t.Run(string(p.name), func(t *testing.T) {
 			h := fresh(t)
 			kind, cannot = h.Kind, h.Cannot
-			reason, declared := h.Cannot[p.name]
-			lack := ""
-			if p.needs != nil {
-				lack = p.needs(&h)
-			}
-			switch {
-			case !declared && lack != "":
-				t.Fatalf("the harness has no %s, and does not say why it cannot promise this", lack)
-			case !declared:
-				p.test(newStand(t, t, h, seed))
-			case lack != "":
-				t.Logf("not promised: %s", reason)
-			default:
-				t.Logf("not promised: %s", reason)
-				if r := attempt(t, func(r *recorder) { p.test(newStand(r, t, h, seed)) }); !r.Failed() {
-					t.Error("declared as what cannot be promised, and kept")
-				} else {
-					t.Logf("and not kept: %s", r.said)
-				}
-			}
+			p.hold(t, t, h, seed)
 		})
 	}
 	if cannot == nil && kind == "" {
 		return // a run of none of them
 	}
 	declare(t, kind, cannot)
+}
+
+// hold fails tb unless the promise is kept, or declared as one that cannot be and
+// not kept. What cannot be tried needs a declaration.
+func (p promise) hold(tb testing.TB, harness testing.TB, h Harness, seed uint64) {
+	reason, declared := h.Cannot[p.name]
+	lack := ""
+	if p.needs != nil {
+		lack = p.needs(&h)
+	}
+	switch {
+	case !declared && lack != "":
+		tb.Fatalf("the harness has no %s, and does not say why it cannot promise this", lack)
+	case !declared:
+		p.try(newStand(tb, harness, h, seed))
+	case lack != "":
+		tb.Logf("not promised: %s", reason)
+	default:
+		r := attempt(harness, func(r *recorder) { p.try(newStand(r, harness, h, seed)) })
+		if !r.Failed() {
+			tb.Errorf("declared as what cannot be promised (%s), and kept", reason)
+			return
+		}
+		tb.Logf("not promised: %s And not kept: %.500s", reason, r.said)
+	}
+}
+
+// try leaves a proxy that disturbs nobody, and nothing hanging on it, whatever
+// became of the test.
+func (p promise) try(s *stand) {
+	if s.h.Proxy != nil {
+		defer func() {
+			s.h.Proxy.Heal()
+			s.h.Proxy.Cut()
+		}()
+	}
+	p.test(s)
 }
 
 func seedOf(t *testing.T) uint64 {

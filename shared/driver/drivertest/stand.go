@@ -23,6 +23,7 @@ type stand struct {
 	harness    testing.TB // what a broken harness fails
 	h          Harness
 	rng        *rand.Rand
+	patience   time.Duration // with a target of usual speed
 
 	mu        sync.Mutex
 	made      map[string]driver.Event // by id
@@ -33,13 +34,13 @@ type stand struct {
 
 func newStand(tb, harness testing.TB, h Harness, seed uint64) *stand {
 	return &stand{
-		TB: tb, harness: harness, h: h, rng: rand.New(rand.NewPCG(seed, 0)),
+		TB: tb, harness: harness, h: h, rng: rand.New(rand.NewPCG(seed, 0)), patience: 30 * time.Second,
 		made: map[string]driver.Event{}, order: map[string][]string{}, delivered: map[string]bool{},
 	}
 }
 
 // limit is more than anything takes that ends at all.
-func (s *stand) limit() time.Duration { return 30 * time.Second * time.Duration(1+s.h.Slow) }
+func (s *stand) limit() time.Duration { return s.patience * time.Duration(1+s.h.Slow) }
 
 // open makes a driver whose attempts have all the time they may need.
 func (s *stand) open() driver.Driver { return s.openWith(Options{}) }

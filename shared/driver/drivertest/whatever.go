@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // whatever delivers random batches while faults come and go by chance, as the
@@ -17,7 +18,8 @@ func whatever(s *stand) {
 	var pending []driver.Event
 	for range 60 {
 		for range s.rng.IntN(30) {
-			pending = append(pending, s.next(Key, documents(8)[s.rng.IntN(8)], s.sized(s.rng.IntN(2000))))
+			key := []tenant.Key{Key, Key, Other}[s.rng.IntN(3)]
+			pending = append(pending, s.next(key, documents(8)[s.rng.IntN(8)], s.sized(s.rng.IntN(2000))))
 		}
 		pending = c.round(pending)
 	}
@@ -66,6 +68,7 @@ func (c *chance) fault(cancel func(), until *time.Time) (restore func()) {
 	switch n := c.rng.IntN(10); {
 	case n == 0:
 		*until = time.Now().Add(time.Duration(c.rng.IntN(3)) * time.Millisecond)
+		return func() {}
 	case n == 1 && c.h.Busy != nil:
 		c.h.Busy(true)
 		return func() { c.h.Busy(false) }

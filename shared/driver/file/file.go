@@ -3,18 +3,16 @@
 package file
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
@@ -22,8 +20,39 @@ import (
 
 // fileConfig is what a file sink shows.
 type fileConfig struct {
-	Path string `json:"path"` // within the operator's folder for sinks
+	Path            string          `json:"path"` // within the operator's folder for sinks
+	Rotate          *rotationConfig `json:"rotate,omitempty"`
+	Fsync           fsyncPolicy     `json:"fsync"`
+	FsyncIntervalMS int             `json:"fsync_interval_ms,omitempty"`
 }
+
+type rotationConfig struct {
+	MaxBytes int64 `json:"max_bytes"`      // a file holds at most so much, or one batch
+	Keep     int   `json:"keep,omitempty"` // how many full files stay; 0: all of them
+}
+
+// fsyncPolicy is when what was written goes to the disk.
+type fsyncPolicy string
+
+// The policies.
+const (
+	fsyncAlways   fsyncPolicy = "always"   // before an event counts as delivered
+	fsyncInterval fsyncPolicy = "interval" // at most so long after
+	fsyncNever    fsyncPolicy = "never"    // when the system likes
+)
+
+// Bounds of a configuration.
+const (
+	minRotation       = 64 << 10
+	maxKeep           = 100_000
+	defaultIntervalMS = 1000
+	maxIntervalMS     = 60_000
+	maxPath           = 255 - len(".000000001") // so that a full file has a name too
+	keptBuffer        = 1 << 20
+)
+
+// looksFull is how the names of full files end.
+var looksFull = regexp.MustCompile(`\.[0-9]{9,}$`)
 
 // Parse checks the configuration of a file sink.
 func Parse(in json.RawMessage, prior []byte, s driver.Settings) (driver.Config, error) {
@@ -36,21 +65,61 @@ func Parse(in json.RawMessage, prior []byte, s driver.Settings) (driver.Config, 
 		return driver.Config{}, driver.Invalid("kind", "file is not offered here: the operator has set no folder for it")
 	case c.Path == "":
 		return driver.Config{}, driver.Invalid("config/path", "is missing")
-	case len(c.Path) > 255 || strings.ContainsFunc(c.Path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }):
-		return driver.Config{}, driver.Invalid("config/path", "is longer than 255 bytes or holds a character that it may not")
+	case len(c.Path) > maxPath || strings.ContainsFunc(c.Path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }):
+		return driver.Config{}, driver.Invalid("config/path", "is longer than 245 bytes or holds a character that it may not")
 	case path.Clean(c.Path) != c.Path || !filepath.IsLocal(c.Path) || c.Path == ".":
 		return driver.Config{}, driver.Invalid("config/path", "must be a plain relative path inside the folder for sinks")
+	case looksFull.MatchString(c.Path):
+		return driver.Config{}, driver.Invalid("config/path", "ends in a dot and nine digits, as rotated files do")
+	}
+	if err := c.settle(); err != nil {
+		return driver.Config{}, err
 	}
 	// Some file systems take A and a for the same.
 	return driver.Config{Public: c, Claims: strings.ToLower(c.Path)}, nil
 }
 
+// settle checks how the file is kept and puts in what is left out.
+func (c *fileConfig) settle() error {
+	if r := c.Rotate; r != nil {
+		if r.MaxBytes < minRotation {
+			return driver.Invalid("config/rotate/max_bytes", "must be at least 65536")
+		}
+		if r.Keep < 0 || r.Keep > maxKeep {
+			return driver.Invalid("config/rotate/keep", "must be 0, for all, to 100000")
+		}
+	}
+	switch c.Fsync {
+	case "":
+		c.Fsync = fsyncAlways
+	case fsyncAlways, fsyncInterval, fsyncNever:
+	default:
+		return driver.Invalid("config/fsync", "must be always, interval or never")
+	}
+	if c.Fsync == fsyncInterval && c.FsyncIntervalMS == 0 {
+		c.FsyncIntervalMS = defaultIntervalMS
+	}
+	if c.FsyncIntervalMS < 0 || c.FsyncIntervalMS > maxIntervalMS || c.Fsync != fsyncInterval && c.FsyncIntervalMS != 0 {
+		return driver.Invalid("config/fsync_interval_ms", "must be 1 to 60000, and goes with fsync: interval")
+	}
+	return nil
+}
+
 // file appends events to a file, one line each.
 type file struct {
-	dir, name string
-	mu        sync.Mutex
-	root      *os.Root
-	f         *os.File
+	dir    string
+	config fileConfig
+
+	mu     sync.Mutex
+	closed bool
+	root   *os.Root
+	f      *os.File
+	left   int64 // how long we left f, ending in a whole line; -1 if that is not known
+	text   []byte
+	failed error // of a sync whose events have counted already
+
+	waiting bool        // something was written and not synced, by the policy "interval"
+	later   *time.Timer // is going to sync
 }
 
 // Open makes a driver of it.
@@ -62,23 +131,40 @@ func Open(o driver.Opening) (driver.Driver, error) {
 	if o.SinkDir == "" {
 		return nil, errors.New("the operator has set no folder for file sinks")
 	}
-	return &file{dir: o.SinkDir, name: c.Path}, nil
+	// A sink of an earlier version may leave out what Parse puts in now.
+	if err := c.settle(); err != nil {
+		return nil, err
+	}
+	return &file{dir: o.SinkDir, config: c}, nil
 }
 
-// Deliver writes the batch in one piece and returns when it is on the disk.
-func (d *file) Deliver(_ context.Context, batch []driver.Event, _ time.Time) []driver.Outcome {
+// Deliver writes the batch in one piece and returns when it is as safe as it is
+// going to be.
+func (d *file) Deliver(ctx context.Context, batch []driver.Event, until time.Time) []driver.Outcome {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return all(batch, d.append(lines(batch)))
+	if len(batch) == 0 || isOver(ctx, until) {
+		return make([]driver.Outcome, len(batch))
+	}
+	if d.closed {
+		return driver.None(batch, "the sink was changed")
+	}
+	d.text = appendLines(d.text[:0], batch)
+	err := d.append(d.text)
+	if cap(d.text) > keptBuffer {
+		d.text = nil
+	}
+	return all(batch, err)
 }
 
-// lines is the batch as NDJSON. A CloudEvent in structured mode is one line.
-func lines(batch []driver.Event) []byte {
-	size := 0
-	for _, it := range batch {
-		size += it.Size() + 16
-	}
-	out := make([]byte, 0, size)
+// isOver reports whether nothing may begin any more.
+func isOver(ctx context.Context, until time.Time) bool {
+	return ctx.Err() != nil || !time.Now().Before(until)
+}
+
+// appendLines appends the batch as NDJSON. A CloudEvent in structured mode is one
+// line.
+func appendLines(out []byte, batch []driver.Event) []byte {
 	for _, it := range batch {
 		out = append(it.AppendJSON(out), '\n')
 	}
@@ -92,133 +178,42 @@ func all(batch []driver.Event, err error) []driver.Outcome {
 	}
 	reason := err.Error()
 	var inPath *fs.PathError
-	if errors.As(err, &inPath) {
-		reason = inPath.Op + ": " + inPath.Err.Error() // the operator's folder is not the organization's business
+	var inLink *os.LinkError
+	switch { // the operator's folder is not the organization's business
+	case errors.As(err, &inPath):
+		reason = inPath.Op + ": " + inPath.Err.Error()
+	case errors.As(err, &inLink):
+		reason = inLink.Op + ": " + inLink.Err.Error()
 	}
 	return driver.None(batch, reason)
 }
 
-func (d *file) append(text []byte) error {
-	if err := d.open(); err != nil {
-		return err
-	}
-	// Another replica may append to the same file for another formation.
-	if err := syscall.Flock(int(d.f.Fd()), syscall.LOCK_EX); err != nil {
-		return err
-	}
-	defer func() { _ = syscall.Flock(int(d.f.Fd()), syscall.LOCK_UN) }()
-	size, err := d.cutTornLine()
-	if err != nil {
-		return err
-	}
-	if _, err = d.f.Write(text); err == nil {
-		err = d.f.Sync()
-	}
-	if err != nil {
-		// The batch is going to come again whole, so nothing of it may stay.
-		return errors.Join(err, d.f.Truncate(size))
-	}
-	return nil
-}
-
-// open makes sure that d.f is the file of that name: it may have been rotated away.
-func (d *file) open() error {
-	if d.f != nil {
-		have, err := d.f.Stat()
-		if err == nil {
-			var named fs.FileInfo
-			if named, err = d.root.Stat(d.name); err == nil && os.SameFile(have, named) {
-				return nil
-			}
-		}
-		d.close()
-	}
-	if err := os.MkdirAll(d.dir, 0o750); err != nil {
-		return err
-	}
-	// A Root follows no link out of its folder, whatever the path says.
-	root, err := os.OpenRoot(d.dir)
-	if err != nil {
-		return err
-	}
-	if err = root.MkdirAll(path.Dir(d.name), 0o750); err == nil {
-		// Not blocking: whoever can make a pipe of that name must not stop us.
-		d.f, err = root.OpenFile(d.name, os.O_RDWR|os.O_CREATE|os.O_APPEND|syscall.O_NONBLOCK, 0o640)
-	}
-	if err == nil {
-		var info fs.FileInfo
-		if info, err = d.f.Stat(); err == nil && !info.Mode().IsRegular() {
-			err = errors.New("the path is not a file")
-		}
-	}
-	d.root = root
-	if err != nil {
-		d.close()
-	}
-	return err
-}
-
-// cutTornLine removes what a crash left after the last whole line and returns
-// the size of what remains. The events on it were never recorded as delivered.
-func (d *file) cutTornLine() (int64, error) {
-	info, err := d.f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	size := info.Size()
-	for end := size; end > 0; {
-		chunk := make([]byte, min(end, 64<<10))
-		if _, err := d.f.ReadAt(chunk, end-int64(len(chunk))); err != nil && !errors.Is(err, io.EOF) {
-			return 0, err
-		}
-		if i := bytes.LastIndexByte(chunk, '\n'); i >= 0 {
-			end += int64(i+1) - int64(len(chunk))
-			if end == size {
-				return size, nil
-			}
-			return end, d.f.Truncate(end)
-		}
-		end -= int64(len(chunk))
-	}
-	if size == 0 {
-		return 0, nil
-	}
-	return 0, d.f.Truncate(0)
-}
-
-func (d *file) close() {
-	if d.f != nil {
-		_ = d.f.Close()
-	}
-	if d.root != nil {
-		_ = d.root.Close()
-	}
-	d.f, d.root = nil, nil
-}
-
+// Close returns when what waits for it is on the disk.
 func (d *file) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.close()
-	return nil
+	d.closed = true
+	d.letGo()
+	err := d.failed
+	d.failed = nil
+	return err
 }
 
-// ParseStdout checks the configuration of a stdout sink, which has none.
-func ParseStdout(in json.RawMessage, prior []byte, _ driver.Settings) (driver.Config, error) {
-	var c struct{}
-	return driver.Config{Public: c}, driver.DecodeConfig(in, &c)
+// Assess grades the policy; the disk's own promises cannot be learned.
+func (d *file) Assess(context.Context) (driver.Durability, error) {
+	if _, err := os.Stat(d.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return driver.Durability{}, errors.New("the folder for sinks cannot be looked at")
+	}
+	var g driver.Durability
+	g.Worst("B", "the file is on one disk: what loses the disk loses the events")
+	switch d.config.Fsync {
+	case fsyncInterval:
+		g.Worst("C", "a crash of the machine loses acknowledged events that were written in the last moments (fsync: interval)")
+	case fsyncNever:
+		g.Worst("D", "a crash of the machine loses acknowledged events that the system had not written yet, as a rule those of half a minute (fsync: never)")
+	}
+	if r := d.config.Rotate; r != nil && r.Keep > 0 {
+		g.Worst("C", "the oldest files are deleted, read or not (rotate.keep)")
+	}
+	return g, nil
 }
-
-// stdout writes events to the process's own output, one line each.
-type stdout struct{ out io.Writer }
-
-// OpenStdout makes a driver of it.
-func OpenStdout(o driver.Opening) (driver.Driver, error) { return stdout{o.Stdout}, nil }
-
-// Deliver writes the batch in one piece: other sinks may write there too.
-func (d stdout) Deliver(_ context.Context, batch []driver.Event, _ time.Time) []driver.Outcome {
-	_, err := d.out.Write(lines(batch))
-	return all(batch, err)
-}
-
-func (stdout) Close() error { return nil }
