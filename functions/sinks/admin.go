@@ -34,8 +34,13 @@ func (a *Admin) Routes() []web.Route {
 			web.Route{Pattern: "POST " + base + "/{sink}/disable", Need: web.OrgAdmin, Handle: a.disable},
 			web.Route{Pattern: "POST " + base + "/{sink}/test", Need: web.OrgAdmin, Handle: a.test},
 			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters", Need: web.Viewer, Handle: a.listDeadLetters},
+			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters/{id}", Need: web.Viewer, Handle: a.inspect},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/redrive", Need: web.OrgAdmin, Handle: a.redrive},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/skip", Need: web.OrgAdmin, Handle: a.skip},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/purge", Need: web.OrgAdmin, Handle: a.purge},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/redrive", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Redrive)},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/skip", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Skip)},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/purge", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Purge)},
 		)
 	}
 	return routes

@@ -82,6 +82,21 @@ type deadLetterWire struct {
 	Waiting   uint64             `json:"waiting"` // later changes of the document, queued behind this one
 }
 
+// inspectedWire is a dead letter in full.
+type inspectedWire struct {
+	deadLetterWire
+	Event   json.RawMessage `json:"event"`
+	History []attemptWire   `json:"history"` // the oldest first
+}
+
+type attemptWire struct {
+	At      time.Time `json:"at"`
+	Seq     uint64    `json:"seq"`
+	Status  string    `json:"status,omitempty"`
+	Error   string    `json:"error"`
+	Excerpt string    `json:"response_excerpt,omitempty"`
+}
+
 func wireDeadLetter(h delivery.Held) deadLetterWire {
 	return deadLetterWire{
 		ID: h.ID, App: string(h.App), Document: h.Document, Seq: h.FromSeq, Hash: h.Hash, State: h.State, Attempts: h.Attempts,
