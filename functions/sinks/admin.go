@@ -41,6 +41,10 @@ func (a *Admin) Routes() []web.Route {
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/redrive", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Redrive)},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/skip", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Skip)},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/purge", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Purge)},
+			web.Route{Pattern: "POST " + base + "/{sink}/replays", Need: web.OrgAdmin, Handle: a.postReplay},
+			web.Route{Pattern: "GET " + base + "/{sink}/replays", Need: web.Viewer, Handle: a.listReplays},
+			web.Route{Pattern: "GET " + base + "/{sink}/replays/{replay}", Need: web.Viewer, Handle: a.getReplay},
+			web.Route{Pattern: "POST " + base + "/{sink}/replays/{replay}/cancel", Need: web.OrgAdmin, Handle: a.cancelReplay},
 		)
 	}
 	return routes

@@ -16,6 +16,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/drivertest"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -313,4 +314,9 @@ func (w *world) setFilter(f filter.Spec) {
 		}
 		return tx.OweAnew(context.Background(), s.Org, s.ID)
 	})
+}
+
+// sinkEvent is what rings when the sink was resumed.
+func sinkEvent(w *world) cloudevents.Event {
+	return event.Sink(event.SinkResumedType, sinkData(w.sink()), w.clock.now())
 }

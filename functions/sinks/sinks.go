@@ -11,7 +11,8 @@
 //	admin.go        create, list, get, delete
 //	change.go       pause, resume, disable, reconfigure
 //	probe.go        a test event, now
-//	deadletter.go   list, redrive, skip
+//	deadletter.go   list, inspect, redrive, skip, purge; bulk.go, many at once
+//	replays.go      ask for a replay, list, cancel
 //	wire.go         the JSON of both
 //	hear.go         which sinks an event is about
 //	worker.go       who works which sink in which formation; the budget
