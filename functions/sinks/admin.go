@@ -33,6 +33,8 @@ func (a *Admin) Routes() []web.Route {
 			web.Route{Pattern: "POST " + base + "/{sink}/resume", Need: web.OrgAdmin, Handle: a.resume},
 			web.Route{Pattern: "POST " + base + "/{sink}/disable", Need: web.OrgAdmin, Handle: a.disable},
 			web.Route{Pattern: "POST " + base + "/{sink}/test", Need: web.OrgAdmin, Handle: a.test},
+			web.Route{Pattern: "POST " + base + "/{sink}/check", Need: web.OrgAdmin, Handle: a.check},
+			web.Route{Pattern: "POST " + base + "/preview", Need: web.Viewer, Handle: a.preview},
 			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters", Need: web.Viewer, Handle: a.listDeadLetters},
 			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters/{id}", Need: web.Viewer, Handle: a.inspect},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/redrive", Need: web.OrgAdmin, Handle: a.redrive},

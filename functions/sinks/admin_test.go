@@ -45,6 +45,13 @@ func newOffice(t *testing.T) *office {
 	return o
 }
 
+// as lets a subtest answer for what fails, until the function it returns is called.
+func (o *office) as(t testing.TB) func() {
+	before := o.t
+	o.t = t
+	return func() { o.t = before }
+}
+
 func (o *office) call(method, path, body string, want int, into any) string {
 	o.t.Helper()
 	o.clock.advance(time.Millisecond) // the audit trail is in order by the millisecond
@@ -165,8 +172,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"ed25519":                    {ofFormation, `{"kind":"webhook","config":{"url":"https://example.com","signing":"ed25519"}}`, 422},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := *o
-			o.t = t
+			defer o.as(t)()
 			before := len(o.outbox())
 			o.call("POST", tc.path, tc.body, tc.want, nil)
 			if len(o.outbox()) != before {

@@ -271,8 +271,7 @@ func TestManyAtOnceRefuses(t *testing.T) {
 		"a field of no sense": `{"all":true,"state":"retrying"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := *o
-			o.t = t
+			defer o.as(t)()
 			o.call("POST", path, body, 422, nil)
 		})
 	}

@@ -85,8 +85,7 @@ func TestReplayByTime(t *testing.T) {
 		"from the first": {`{"from":0}`, 1, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := *o
-			o.t = t
+			defer o.as(t)()
 			var got replayWire
 			o.call("POST", ofFormation+"/"+o.pair.sink+"/replays", tc.body, 201, &got)
 			if got.From != tc.from || got.To != tc.to {
@@ -125,8 +124,7 @@ func TestReplayRefuses(t *testing.T) {
 		"a formation that it covers": {ofOrg, `{"formation":"logistics","dry_run":true}`, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := *o
-			o.t = t
+			defer o.as(t)()
 			o.call("POST", tc.base+path, tc.body, tc.want, nil)
 		})
 	}

@@ -10,7 +10,8 @@
 //
 //	admin.go        create, list, get, delete
 //	change.go       pause, resume, disable, reconfigure
-//	probe.go        a test event, now
+//	probe.go        a test event, now; and a check of the sink
+//	preview.go      a filter tried on what has happened
 //	deadletter.go   list, inspect, redrive, skip, purge; bulk.go, many at once
 //	replays.go      ask for a replay, list, cancel
 //	wire.go         the JSON of both

@@ -61,13 +61,6 @@ func wireSink(s delivery.Sink, lag delivery.Lag) sinkWire {
 	return w
 }
 
-// testWire tells what became of a test event.
-type testWire struct {
-	Delivered  bool    `json:"delivered"`
-	Error      string  `json:"error,omitempty"`
-	DurationMS float64 `json:"duration_ms"`
-}
-
 type deadLetterWire struct {
 	ID        string             `json:"id"`
 	App       string             `json:"app_id"`
