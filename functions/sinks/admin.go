@@ -37,9 +37,20 @@ func (a *Admin) Routes() []web.Route {
 			web.Route{Pattern: "POST " + base + "/{sink}/disable", Need: web.OrgAdmin, Handle: a.disable},
 			web.Route{Pattern: "POST " + base + "/{sink}/test", Need: web.OrgAdmin, Handle: a.test},
 			web.Route{Pattern: "POST " + base + "/{sink}/rotate-secret", Need: web.OrgAdmin, Handle: a.rotateSecret},
+			web.Route{Pattern: "POST " + base + "/{sink}/check", Need: web.OrgAdmin, Handle: a.check},
+			web.Route{Pattern: "POST " + base + "/preview", Need: web.Viewer, Handle: a.preview},
 			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters", Need: web.Viewer, Handle: a.listDeadLetters},
+			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters/{id}", Need: web.Viewer, Handle: a.inspect},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/redrive", Need: web.OrgAdmin, Handle: a.redrive},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/skip", Need: web.OrgAdmin, Handle: a.skip},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/purge", Need: web.OrgAdmin, Handle: a.purge},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/redrive", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Redrive)},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/skip", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Skip)},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/purge", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Purge)},
+			web.Route{Pattern: "POST " + base + "/{sink}/replays", Need: web.OrgAdmin, Handle: a.postReplay},
+			web.Route{Pattern: "GET " + base + "/{sink}/replays", Need: web.Viewer, Handle: a.listReplays},
+			web.Route{Pattern: "GET " + base + "/{sink}/replays/{replay}", Need: web.Viewer, Handle: a.getReplay},
+			web.Route{Pattern: "POST " + base + "/{sink}/replays/{replay}/cancel", Need: web.OrgAdmin, Handle: a.cancelReplay},
 		)
 	}
 	return routes

@@ -215,6 +215,15 @@ func (r *run) deliverHeld(ctx context.Context, until time.Time) (more bool, err 
 		limit := max(min(8, r.batch), (r.batch-len(batch))/(len(due)-i))
 		q := queue{held: h, at: len(batch)}
 		if h.PurgeTo >= h.FromSeq {
+			// What is given up may lie behind the cursor yet: the document stays held
+			// until the cursor is past all of it.
+			passed, err := r.Store.DocumentChanges(ctx, r.key, h.Document, h.PurgeTo, r.cursor.Position, 1, 1)
+			if err != nil {
+				return false, err
+			}
+			if len(passed) == 0 {
+				continue
+			}
 			q.purged = h.FromSeq
 			q.held.FromSeq, q.held.PurgeTo, q.held.SkipSeq = h.PurgeTo+1, 0, 0
 		}

@@ -10,10 +10,12 @@
 //
 //	admin.go        create, list, get, delete
 //	change.go       pause, resume, disable, reconfigure
-//	probe.go        a test event, now
-//	deadletter.go   list, redrive, skip
 //	secret.go       a new secret for a sink
 //	signing.go      the key pairs of an organization
+//	probe.go        a test event, now; and a check of the sink
+//	preview.go      a filter tried on what has happened
+//	deadletter.go   list, inspect, redrive, skip, purge; bulk.go, many at once
+//	replays.go      ask for a replay, list, cancel
 //	wire.go         the JSON of both
 //	hear.go         which sinks an event is about
 //	worker.go       who works which sink in which formation; the budget

@@ -33,7 +33,7 @@ type Driver interface {
 // Assessor is a driver that can say how safe an event is once it is acknowledged.
 type Assessor interface {
 	// Assess connects, signs in and looks at how the target keeps things. It writes
-	// nothing.
+	// nothing. An error is in words an operator may see, as an Outcome's Reason is.
 	Assess(ctx context.Context) (Durability, error)
 }
 

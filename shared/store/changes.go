@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
@@ -147,6 +148,14 @@ func (s queries) RawChanges(ctx context.Context, key tenant.Key, document string
 // is one.
 func (s queries) ChangesAfter(ctx context.Context, key tenant.Key, position uint64, limit, maxBytes int) ([]change.Settled, error) {
 	return s.readChanges(ctx, limit, maxBytes, `position > $3 ORDER BY position`, key, position)
+}
+
+// LastChanges reads the end of a formation's log, the oldest of it first, with the
+// limits of ChangesAfter.
+func (s queries) LastChanges(ctx context.Context, key tenant.Key, limit, maxBytes int) ([]change.Settled, error) {
+	log, err := s.readChanges(ctx, limit, maxBytes, `position > $3 ORDER BY position DESC`, key, 0)
+	slices.Reverse(log)
+	return log, err
 }
 
 // DocumentChanges reads one document's changes from the given seq up to a

@@ -35,6 +35,7 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"tickets":                           testTickets,
 	"sinks and cursors":                 testSinks,
 	"dead letters":                      testDeadLetters,
+	"dead letters are found":            testDeadLettersAreFound,
 	"lag":                               testLag,
 	"lag in bytes":                      testLagBytes,
 	"traces":                            testTraces,
@@ -528,45 +529,6 @@ func hold(t *testing.T, s *store.Store, sink, document string, from uint64, stat
 		State: state, Attempts: 3, NextAttemptAt: store.Precise(now.Add(time.Minute)), LastError: "a\x00b", Excerpt: "c\xff", Since: store.Precise(now)}
 	inTx(t, s, func(tx *store.Tx) error { return tx.SaveHeld(t.Context(), h) })
 	return h
-}
-
-func testDeadLetters(t *testing.T, s *store.Store) {
-	ctx := t.Context()
-	addOrg(t, s, "acme")
-	addFormation(t, s, key)
-	appendAll(t, s, key, append(chain("d1", 1, 7), chain("d2", 1, 3)...))
-	addSink(t, s, "s1", delivery.Start{Beginning: true}, "*")
-	hold(t, s, "s1", "d2", 1, delivery.Retrying)
-	want := hold(t, s, "s1", "d1", 3, delivery.Parked)
-	want.LastError, want.Excerpt, want.Waiting = "a\uFFFDb", "c\uFFFD", 4
-	list, err := s.DeadLetters(ctx, "acme", "s1", "", 10)
-	if diff := cmp.Diff([]delivery.Held{want}, list); err != nil || diff != "" {
-		t.Errorf("%v %s", err, diff)
-	}
-	if all, err := s.Held(ctx, key, "s1"); err != nil || len(all) != 2 {
-		t.Errorf("%v %v", all, err)
-	}
-	redrive := func(id string, skip bool) (h delivery.Held, err error) {
-		err = s.InTx(ctx, func(tx *store.Tx) error {
-			h, err = tx.Redrive(ctx, "acme", "s1", id, skip, now)
-			return err
-		})
-		return h, err
-	}
-	_, err = redrive("none", false)
-	wantFault(t, err, fault.NotFound)
-	_, err = redrive("h-d2", false)
-	wantFault(t, err, fault.Conflict)
-	h, err := redrive("h-d1", true)
-	if err != nil || h.State != delivery.Redriving || h.SkipSeq != 3 || h.Attempts != 0 || !h.NextAttemptAt.IsZero() {
-		t.Errorf("%+v %v", h, err)
-	}
-	_, err = redrive("h-d1", true)
-	wantFault(t, err, fault.Conflict)
-	inTx(t, s, func(tx *store.Tx) error { return tx.ReleaseHeld(ctx, h) })
-	if all, err := s.Held(ctx, key, "s1"); err != nil || len(all) != 1 {
-		t.Errorf("%v %v", all, err)
-	}
 }
 
 func testLag(t *testing.T, s *store.Store) {
