@@ -25,3 +25,6 @@ func ParseConsumerName(s string) (string, error) {
 	}
 	return s, nil
 }
+
+// Key names the consumer's formation.
+func (c Consumer) Key() tenant.Key { return tenant.Key{Org: c.Org, App: c.App} }
