@@ -115,7 +115,7 @@ func (f *Function) await(ctx context.Context, log *reader, position uint64, q qu
 		select {
 		case <-rung:
 		case <-ends.C:
-			return nil, nil
+			return log.after(ctx, position, q.limit) // once more: is it still this log?
 		case <-f.bells.stopped():
 			return nil, nil
 		case <-ctx.Done():
