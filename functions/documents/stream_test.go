@@ -103,7 +103,7 @@ func TestAStreamThatCannotBeResumed(t *testing.T) {
 			out := httptest.NewRecorder()
 			r := request("GET", path, "")
 			r.Header.Set("Last-Event-ID", tc.id)
-			w.watch.Handler(t, w.api).ServeHTTP(out, r)
+			w.watched().ServeHTTP(out, r)
 			if out.Code != tc.status || !strings.Contains(out.Body.String(), "/Last-Event-ID") {
 				t.Errorf("%s: %d %s", name, out.Code, out.Body)
 			}
@@ -139,14 +139,14 @@ func TestAStreamEnds(t *testing.T) {
 	}
 }
 
-// watched is a client within the process that notes when what came.
-type watched struct {
+// noted is a client within the process that notes when what came.
+type noted struct {
 	*httptest.ResponseRecorder
 	begin time.Time
 	at    []string
 }
 
-func (w *watched) Write(b []byte) (int, error) {
+func (w *noted) Write(b []byte) (int, error) {
 	kind := "event"
 	switch {
 	case strings.HasPrefix(string(b), "retry:"):
@@ -161,7 +161,7 @@ func (w *watched) Write(b []byte) (int, error) {
 func TestAStreamsTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Settings{Lifetime: time.Minute, Heartbeat: 25 * time.Second})
-		client := &watched{ResponseRecorder: httptest.NewRecorder(), begin: time.Now()}
+		client := &noted{ResponseRecorder: httptest.NewRecorder(), begin: time.Now()}
 		time.AfterFunc(30*time.Second+time.Millisecond, func() { w.write("a") })
 		w.api.ServeHTTP(client, request("GET", cdc+"/stream", ""))
 		client.at = append(client.at, fmt.Sprint("end ", time.Since(client.begin)))

@@ -39,7 +39,7 @@ type world struct {
 	store *store.Store
 	f     *Function
 	api   http.Handler
-	watch *openapitest.Checker
+	watch *openapitest.Checker // made when it is first needed: it is slow to make
 	seqs  map[string]uint64
 	made  int
 }
@@ -50,7 +50,7 @@ func newWorld(t testing.TB, s Settings) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, store: st, watch: openapitest.New(t), seqs: map[string]uint64{}}
+	w := &world{t: t, store: st, seqs: map[string]uint64{}}
 	w.f = New(Deps{Store: st, Settings: s, Now: func() time.Time { return start }})
 	w.api = web.Mux(w.f.Routes(), web.Options{Authorize: access.NewBootstrap("token").Authorize})
 	w.addFormation(key)
@@ -159,11 +159,19 @@ func request(method, path, body string) *http.Request {
 	return r
 }
 
+// watched is the API under the eyes of its description.
+func (w *world) watched() http.Handler {
+	if w.watch == nil {
+		w.watch = openapitest.New(w.t)
+	}
+	return w.watch.Handler(w.t, w.api)
+}
+
 // call makes a request, watches that it is as described, and wants the status.
 func (w *world) call(method, path, body string, want int, into any) *httptest.ResponseRecorder {
 	w.t.Helper()
 	out := httptest.NewRecorder()
-	w.watch.Handler(w.t, w.api).ServeHTTP(out, request(method, path, body))
+	w.watched().ServeHTTP(out, request(method, path, body))
 	if out.Code != want {
 		w.t.Fatalf("%s %s: %d, want %d\n%.1000s", method, path, out.Code, want, out.Body)
 	}
