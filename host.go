@@ -15,6 +15,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
@@ -215,9 +216,12 @@ func (h *Host) sinkDeps(ctx context.Context) (sinks.Deps, error) {
 	return sinks.Deps{
 		Store: st, Keys: keys, Bus: publisher, Notify: notify, Metrics: h.Metrics, Log: h.Log, Now: time.Now,
 		Settings: sinks.Settings{
-			Holder: h.Settings.Holder, SinkDir: h.Settings.FileSinkDir, NATSURL: h.Settings.NATSURL, AllowPrivate: h.Settings.AllowPrivate, Stdout: os.Stdout,
+			Settings: driver.Settings{
+				SinkDir: h.Settings.FileSinkDir, NATSURL: h.Settings.NATSURL, AllowPrivate: h.Settings.AllowPrivate,
+				AttemptTimeout: h.Settings.AttemptTimeout, Stdout: os.Stdout,
+			},
+			Holder: h.Settings.Holder, Budget: h.Settings.DeliveryBudget,
 			Ladder: delivery.Ladder{Steps: h.Settings.RetryLadder, For: h.Settings.RetryFor},
-			Budget: h.Settings.DeliveryBudget, AttemptTimeout: h.Settings.AttemptTimeout,
 		},
 	}, nil
 }

@@ -9,7 +9,9 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -25,9 +27,11 @@ func (a *Admin) Routes() []web.Route {
 			web.Route{Pattern: "POST " + base, Need: web.OrgAdmin, Handle: a.post},
 			web.Route{Pattern: "GET " + base, Need: web.Viewer, Handle: a.list},
 			web.Route{Pattern: "GET " + base + "/{sink}", Need: web.Viewer, Handle: a.get},
+			web.Route{Pattern: "PATCH " + base + "/{sink}", Need: web.OrgAdmin, Handle: a.patch},
 			web.Route{Pattern: "DELETE " + base + "/{sink}", Need: web.OrgAdmin, Handle: a.delete},
 			web.Route{Pattern: "POST " + base + "/{sink}/pause", Need: web.OrgAdmin, Handle: a.pause},
 			web.Route{Pattern: "POST " + base + "/{sink}/resume", Need: web.OrgAdmin, Handle: a.resume},
+			web.Route{Pattern: "POST " + base + "/{sink}/disable", Need: web.OrgAdmin, Handle: a.disable},
 			web.Route{Pattern: "POST " + base + "/{sink}/test", Need: web.OrgAdmin, Handle: a.test},
 			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters", Need: web.Viewer, Handle: a.listDeadLetters},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/redrive", Need: web.OrgAdmin, Handle: a.redrive},
@@ -110,7 +114,7 @@ func (a *Admin) post(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	// Before the transaction: the key may be in a service far away.
-	if sink.Sealed, err = a.seal(r.Context(), sink.Org, sink.ID, made.secrets); err != nil {
+	if sink.Sealed, err = a.seal(r.Context(), sink.Org, sink.ID, made.Secrets); err != nil {
 		return fault.Unavailable.Wrap(err, "the key service does not answer")
 	}
 	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error { return a.keep(tx, r, sink) }); err != nil {
@@ -122,42 +126,52 @@ func (a *Admin) post(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := wireSink(sink, lag)
-	out.Secret = made.once
+	out.Secret = made.Once
 	w.Header().Set("Location", r.URL.Path+"/"+sink.ID)
 	return web.WriteJSON(w, http.StatusCreated, out)
 }
 
 // parse checks a request and makes the sink it asks for.
-func (a *Admin) parse(sc scope, in sinkRequest) (delivery.Sink, config, error) {
+func (a *Admin) parse(sc scope, in sinkRequest) (delivery.Sink, driver.Config, error) {
 	now := a.Now()
 	sink := delivery.Sink{ID: newID(now), Org: sc.org, Kind: delivery.Kind(in.Kind), State: delivery.Active, CreatedAt: store.Precise(now)}
 	k, ok := kinds[sink.Kind]
 	if !ok {
-		return sink, config{}, invalid("kind", "must be webhook, nats, kafka, redis, file or stdout")
+		return sink, driver.Config{}, driver.Invalid("kind", "must be webhook, nats, kafka, redis, file or stdout")
 	}
 	var err error
 	switch {
 	case sc.app != "" && in.Formations != nil:
-		return sink, config{}, invalid("formations", "is said by the path here")
+		return sink, driver.Config{}, driver.Invalid("formations", "is said by the path here")
 	case sc.app != "":
 		sink.Formations = []string{string(sc.app)}
 	default:
 		if sink.Formations, err = delivery.ParseFormations(in.Formations); err != nil {
-			return sink, config{}, err
+			return sink, driver.Config{}, err
 		}
 	}
 	if sink.Format, err = delivery.ParseFormat(in.Format); err != nil {
-		return sink, config{}, err
+		return sink, driver.Config{}, err
 	}
 	if sink.Start, err = delivery.ParseStart(in.Start); err != nil {
-		return sink, config{}, err
+		return sink, driver.Config{}, err
 	}
-	made, err := k.parse(in.Config, a.Settings)
+	if sink.Retry, err = delivery.ParseRetry(in.Retry); err != nil {
+		return sink, driver.Config{}, err
+	}
+	sink.Filter = in.Filter
+	if _, err := filter.Compile(sink.Filter); err != nil {
+		return sink, driver.Config{}, err
+	}
+	if sink.Start.Position != nil && (sink.Covers(delivery.AllFormations) || len(sink.Formations) > 1) {
+		return sink, driver.Config{}, driver.Invalid("start/position", "means something in one formation only")
+	}
+	made, err := k.parse(in.Config, nil, a.Settings.Settings)
 	if err != nil {
-		return sink, config{}, err
+		return sink, driver.Config{}, err
 	}
-	sink.Claim = made.claims
-	sink.Config, err = json.Marshal(made.public)
+	sink.Claim = made.Claims
+	sink.Config, err = json.Marshal(made.Public)
 	return sink, made, err
 }
 
@@ -262,36 +276,4 @@ func (a *Admin) delete(w http.ResponseWriter, r *http.Request) error {
 	}
 	a.Notify()
 	return web.NoContent(w)
-}
-
-func (a *Admin) pause(w http.ResponseWriter, r *http.Request) error {
-	return a.move(w, r, delivery.Paused, "sink.pause", event.SinkChangedType)
-}
-
-// resume also forgets what the sink was waiting for: whoever resumes it means now.
-func (a *Admin) resume(w http.ResponseWriter, r *http.Request) error {
-	return a.move(w, r, delivery.Active, "sink.resume", event.SinkResumedType)
-}
-
-func (a *Admin) move(w http.ResponseWriter, r *http.Request, to delivery.State, action, eventType string) error {
-	sink, err := a.find(r)
-	if err != nil {
-		return err
-	}
-	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error {
-		if err := tx.SetSinkState(r.Context(), sink.Org, sink.ID, to, ""); err != nil {
-			return err
-		}
-		if to == delivery.Active {
-			if err := tx.WakeSink(r.Context(), sink.Org, sink.ID); err != nil {
-				return err
-			}
-		}
-		return a.note(tx, r, sink, action, eventType)
-	}); err != nil {
-		return err
-	}
-	a.Notify()
-	sink.State, sink.Reason = to, ""
-	return a.write(w, r, sink)
 }

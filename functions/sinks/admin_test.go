@@ -17,6 +17,8 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/drivertest"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/openapi/openapitest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -36,7 +38,7 @@ func newOffice(t *testing.T) *office {
 	o := &office{world: newWorld(t, sqlite(t)), dir: t.TempDir()}
 	a := New(Deps{
 		Store: o.store, Keys: testKeys(t), Bus: o.bus, Now: o.clock.now, Notify: func() { o.lost++ },
-		Settings: Settings{SinkDir: o.dir, AllowPrivate: loopback, Stdout: &bytes.Buffer{}},
+		Settings: Settings{Settings: driver.Settings{SinkDir: o.dir, AllowPrivate: drivertest.Loopback, Stdout: &bytes.Buffer{}}},
 	})
 	h := web.Mux(a.Routes(), web.Options{Authorize: access.NewBootstrap("token").Authorize})
 	o.Handler = openapitest.New(t).Handler(t, h)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -19,22 +21,23 @@ type sinkKey struct {
 
 // connections keeps a driver per sink open between batches.
 type connections struct {
-	open func(ctx context.Context, sink delivery.Sink) (driver, error)
+	open func(ctx context.Context, sink delivery.Sink) (driver.Driver, error)
 
 	mu   sync.Mutex
 	kept map[sinkKey]*connection
 }
 
 type connection struct {
-	driver driver
+	driver driver.Driver
+	filter *filter.Filter
 	sink   delivery.Sink // as it was when the driver was made
 	users  int
 	idle   time.Time // since when it has no user
 	old    bool      // to be closed by its last user
 }
 
-// use returns the sink's driver and what to call when done with it.
-func (c *connections) use(ctx context.Context, sink delivery.Sink) (driver, func(), error) {
+// use returns the sink's connection and what to call when done with it.
+func (c *connections) use(ctx context.Context, sink delivery.Sink) (*connection, func(), error) {
 	key := sinkKey{sink.Org, sink.ID}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -43,20 +46,24 @@ func (c *connections) use(ctx context.Context, sink delivery.Sink) (driver, func
 	}
 	conn := c.kept[key]
 	if conn == nil {
+		f, err := filter.Compile(sink.Filter)
+		if err != nil {
+			return nil, nil, fmt.Errorf("filter of %s sink: %w", sink.Kind, err)
+		}
 		// Drivers connect when they deliver, not here, so the lock is short.
 		d, err := c.open(ctx, sink)
 		if err != nil {
 			return nil, nil, fmt.Errorf("open %s sink: %w", sink.Kind, err)
 		}
-		conn = &connection{driver: d, sink: sink}
+		conn = &connection{driver: d, filter: f, sink: sink}
 		c.kept[key] = conn
 	}
 	conn.users++
-	return conn.driver, func() { c.done(conn) }, nil
+	return conn, func() { c.done(conn) }, nil
 }
 
 func sameTarget(a, b delivery.Sink) bool {
-	return a.Kind == b.Kind && bytes.Equal(a.Config, b.Config) && bytes.Equal(a.Sealed, b.Sealed)
+	return a.Kind == b.Kind && a.Revision == b.Revision && bytes.Equal(a.Config, b.Config) && bytes.Equal(a.Sealed, b.Sealed)
 }
 
 func (c *connections) done(conn *connection) {

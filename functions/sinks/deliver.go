@@ -3,14 +3,14 @@ package sinks
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
-	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -26,10 +26,12 @@ func (p pair) lease() string {
 	return "deliver/" + string(p.key.Org) + "/" + p.sink + "/" + string(p.key.App)
 }
 
-// Bounds of one batch.
+// Bounds of what goes to a driver at once. While it is being written down that one
+// chunk was delivered the next is being sent, so a crash repeats at most two.
 const (
 	batchEvents = 256
 	batchBytes  = 8 << 20
+	passChunks  = 32 // after so many the sink is looked at anew: it may be paused
 )
 
 // run is one pass over a pair: what was read, and what is written back.
@@ -41,7 +43,14 @@ type run struct {
 	lease     store.Lease
 	cursor    delivery.Cursor
 	held      map[string]delivery.Held
-	driver    driver
+	driver    driver.Driver
+	filter    *filter.Filter
+	ladder    delivery.Ladder
+	perSecond int // bytes that the organization may send; 0: no limit
+	memory    *memory
+
+	wg     sync.WaitGroup
+	saving *saving // what is being written down while the next is sent
 }
 
 // progress says how to go on after a pass.
@@ -50,11 +59,12 @@ type progress struct {
 	next time.Time // when there will be something to do; zero: when somebody rings
 }
 
-// pass delivers one batch of what is held and due, and one batch of the log. The
-// order of its steps is explained in DESIGN.md.
+// pass delivers what is held and due, then a stretch of the log, then of a replay.
+// The order of its steps is explained in DESIGN.md.
 func (d *Delivery) pass(ctx context.Context, p pair, until time.Time) (progress, error) {
 	r := &run{Delivery: d, pair: p}
-	if err := r.read(ctx); err != nil {
+	defer r.wg.Wait()
+	if err := r.open(ctx); err != nil {
 		if errors.Is(err, fault.NotFound) {
 			return progress{}, nil // deleted meanwhile; nobody waits for it
 		}
@@ -67,18 +77,26 @@ func (d *Delivery) pass(ctx context.Context, p pair, until time.Time) (progress,
 	if r.cursor.NextAttemptAt.After(d.Now()) {
 		return progress{next: r.cursor.NextAttemptAt}, nil
 	}
-	drv, done, err := d.connections.use(ctx, r.sink)
+	if next := d.pace.until(p.key.Org); next.After(d.Now()) {
+		return progress{next: next}, nil
+	}
+	k := sinkKey{p.key.Org, p.sink}
+	if next := d.breakers.admit(k, d.Now()); !next.IsZero() {
+		return progress{next: next}, nil
+	}
+	defer func() { d.breakers.report(k, r.cursor.NextAttemptAt) }()
+	conn, done, err := d.connections.use(ctx, r.sink)
 	if err != nil {
 		d.Log.ErrorContext(ctx, "sink cannot be opened", "org", p.key.Org, "sink", p.sink, "err", err)
-		return r.stop(ctx, &outcome{verdict: retry, unreachable: true, reason: "the sink's configuration or secrets cannot be opened"})
+		return r.stop(ctx, &driver.Outcome{Verdict: driver.Retry, Unreachable: true, Reason: "the sink's configuration, filter or secrets cannot be opened"})
 	}
 	defer done()
-	r.driver = drv
+	r.driver, r.filter = conn.driver, conn.filter
 	return r.batches(ctx, until)
 }
 
-// read gets everything a pass looks at.
-func (r *run) read(ctx context.Context) error {
+// open gets everything a pass looks at.
+func (r *run) open(ctx context.Context) error {
 	var err error
 	if r.lease, err = r.leases.take(ctx, r.pair); err != nil {
 		return err
@@ -92,6 +110,13 @@ func (r *run) read(ctx context.Context) error {
 	if r.cursor, err = r.Store.Cursor(ctx, r.key, r.pair.sink); err != nil {
 		return err
 	}
+	org, err := r.Store.Org(ctx, r.key.Org)
+	if err != nil {
+		return err
+	}
+	r.perSecond = org.Quotas.MaxCDCBytesPerSecond
+	r.ladder = r.sink.LadderOf(r.Settings.Ladder)
+	r.memory = r.recall(r.pair, r.lease, r.sink.Revision)
 	held, err := r.Store.Held(ctx, r.key, r.pair.sink)
 	r.held = make(map[string]delivery.Held, len(held))
 	for _, h := range held {
@@ -107,10 +132,14 @@ func (r *run) batches(ctx context.Context, until time.Time) (progress, error) {
 	}
 	// However long the held ones took, the others get their turn.
 	moreLog, err := r.deliverLog(ctx, later(until, time.Now().Add(r.Settings.Budget/4)))
+	if err != nil || r.cursor.NextAttemptAt.After(r.Now()) || ctx.Err() != nil {
+		return progress{next: r.cursor.NextAttemptAt}, err
+	}
+	replay, err := r.deliverReplay(ctx, until)
 	if err != nil || r.cursor.NextAttemptAt.After(r.Now()) {
 		return progress{next: r.cursor.NextAttemptAt}, err
 	}
-	p := progress{more: moreHeld || moreLog}
+	p := progress{more: moreHeld || moreLog || replay.more, next: replay.next}
 	for _, h := range r.held {
 		if h.State != delivery.Parked && (p.next.IsZero() || h.NextAttemptAt.Before(p.next)) {
 			p.next = h.NextAttemptAt
@@ -120,36 +149,37 @@ func (r *run) batches(ctx context.Context, until time.Time) (progress, error) {
 	return p, nil
 }
 
-// deliverLog delivers the next stretch of the log, without the documents that are held.
+// deliverLog delivers the log behind the cursor, chunk by chunk. The next chunk is
+// read and encoded while the driver has one, and is sent while what became of that
+// one is being written down.
 func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err error) {
-	log, err := r.Store.ChangesAfter(ctx, r.key, r.cursor.Position, r.batch, batchBytes)
-	if err != nil || len(log) == 0 {
-		return false, err
-	}
-	outs := make([]outcome, len(log))
-	var batch []item
-	var places []int
-	for i, c := range log {
-		if _, ok := r.held[c.Document]; ok {
-			outs[i].verdict = queued
-			continue
+	next := r.fetch(ctx, r.cursor.Position)
+	for n := 1; next != nil; n++ {
+		c, err := next.wait()
+		next = nil
+		if err != nil || len(c.log) == 0 {
+			return false, errors.Join(err, r.saved())
 		}
-		it, err := r.item(c, 0)
-		if err != nil {
+		if c.full && n < passChunks {
+			next = r.fetch(ctx, c.end)
+		}
+		for i, o := range r.send(ctx, c.batch, until) {
+			c.outs[c.places[i]] = o
+		}
+		s := r.settleLog(c)
+		clean := s.cursor.Position == c.end && len(s.hold) == 0 && s.trouble == nil
+		if !clean && next != nil {
+			_, _ = next.wait() // it looks at what is about to change, and is not needed
+		}
+		if err := r.settle(ctx, s, clean); err != nil {
 			return false, err
 		}
-		batch, places = append(batch, it), append(places, i)
+		more = c.full || !clean
+		if !clean || !time.Now().Before(until) || ctx.Err() != nil || r.pace.until(r.key.Org).After(r.Now()) {
+			break // what is being read is read again
+		}
 	}
-	documents := make([]string, len(log))
-	for i, o := range r.send(ctx, batch, until) {
-		outs[places[i]] = o
-	}
-	for i, c := range log {
-		documents[i] = c.Document
-	}
-	s := settleLog(r.cursor, log, outs, trouble(documents, outs), r.Settings.Ladder, r.clock())
-	more = len(log) == r.batch || weigh(log) >= batchBytes || s.cursor.Position != log[len(log)-1].Position
-	return more, r.save(ctx, s)
+	return more, r.saved()
 }
 
 // deliverHeld delivers what is queued of the documents that are due again, up to
@@ -158,7 +188,7 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 func (r *run) deliverHeld(ctx context.Context, until time.Time) (more bool, err error) {
 	due := r.due()
 	var queues []queue
-	var batch []item
+	var batch []driver.Event
 	for i, h := range due {
 		if len(batch) >= r.batch {
 			more = true
@@ -166,17 +196,30 @@ func (r *run) deliverHeld(ctx context.Context, until time.Time) (more bool, err 
 		}
 		limit := max(min(8, r.batch), (r.batch-len(batch))/(len(due)-i))
 		q := queue{held: h, at: len(batch)}
-		q.log, err = r.Store.DocumentChanges(ctx, r.key, h.Document, h.FromSeq, r.cursor.Position, limit, batchBytes/limitedShare(len(due)))
+		if h.PurgeTo >= h.FromSeq {
+			q.purged = h.FromSeq
+			q.held.FromSeq, q.held.PurgeTo, q.held.SkipSeq = h.PurgeTo+1, 0, 0
+		}
+		share := batchBytes / limitedShare(len(due))
+		q.log, err = r.Store.DocumentChanges(ctx, r.key, h.Document, q.held.FromSeq, r.cursor.Position, limit, share)
+		if err == nil {
+			err = r.memory.learn(ctx, r.Store, r.pair, q.log)
+		}
 		if err != nil {
 			return false, err
 		}
-		q.complete = len(q.log) < limit && weigh(q.log) < batchBytes/limitedShare(len(due))
-		for _, c := range q.log {
-			it, err := r.item(c, h.SkipSeq)
+		q.complete = len(q.log) < limit && weigh(q.log) < share
+		q.outs = make([]driver.Outcome, len(q.log))
+		for n, c := range q.log {
+			it, wanted, err := r.item(c, q.held.SkipSeq)
 			if err != nil {
 				return false, err
 			}
-			batch = append(batch, it)
+			if !wanted {
+				q.outs[n].Verdict = filtered
+				continue
+			}
+			batch, q.places = append(batch, it), append(q.places, n)
 		}
 		more = more || !q.complete
 		queues = append(queues, q)
@@ -187,14 +230,6 @@ func (r *run) deliverHeld(ctx context.Context, until time.Time) (more bool, err 
 	outs := r.send(ctx, batch, until)
 	s := r.settleQueues(queues, outs)
 	return more, r.save(ctx, s)
-}
-
-// queue is what a held document has before the cursor, or the beginning of it.
-type queue struct {
-	held     delivery.Held
-	log      []change.Settled
-	at       int // where it begins in the batch
-	complete bool
 }
 
 // limitedShare divides a batch's bytes among at most eight documents, so that
@@ -219,66 +254,26 @@ func (r *run) due() []delivery.Held {
 	return out
 }
 
-func (r *run) settleQueues(queues []queue, outs []outcome) settlement {
-	s := settlement{cursor: r.cursor}
-	for _, q := range queues {
-		for i, c := range q.log {
-			o := &outs[q.at+i]
-			if c.Seq == q.held.SkipSeq && o.verdict == refused {
-				// The marker is a courtesy; what was skipped must not park its document again.
-				o.verdict = delivered
-			}
-			// These documents are known to have trouble of their own, however many
-			// they are: only what no event could pass counts against the sink.
-			if o.unreachable || o.gone {
-				s.trouble = o
-			}
-		}
-	}
-	now := r.clock()
-	s.breaker(outs, r.Settings.Ladder, now)
-	for _, q := range queues {
-		s.settleHeld(q.held, q.log, outs[q.at:q.at+len(q.log)], q.complete, r.Settings.Ladder, now)
-	}
-	return s
-}
-
-// item makes the event of a change. The change that was skipped leaves as a marker.
-func (r *run) item(c change.Settled, skip uint64) (item, error) {
-	e := event.DocumentChanged(r.key, c, r.sink.Format)
-	if skip != 0 && c.Seq == skip {
-		e = event.ChangeSkipped(r.key, r.sink.ID, c)
-	}
-	body, err := e.MarshalJSON()
-	if err != nil {
-		return item{}, fmt.Errorf("encode event at position %d: %w", c.Position, err)
-	}
-	return item{id: e.ID(), key: r.key, document: c.Document, body: body}, nil
-}
-
 // send hands a batch to the driver.
-func (r *run) send(ctx context.Context, batch []item, until time.Time) []outcome {
+func (r *run) send(ctx context.Context, batch []driver.Event, until time.Time) []driver.Outcome {
 	if len(batch) == 0 {
 		return nil
 	}
+	bytes := 0
+	for _, it := range batch {
+		bytes += it.Size()
+	}
+	r.pace.pay(r.key.Org, bytes, r.perSecond, r.Now())
 	return r.driver.Deliver(ctx, batch, until)
 }
 
 // stop backs off from a sink that could not even be tried.
-func (r *run) stop(ctx context.Context, o *outcome) (progress, error) {
+func (r *run) stop(ctx context.Context, o *driver.Outcome) (progress, error) {
 	s := settlement{cursor: r.cursor, trouble: o}
-	s.breaker(nil, r.Settings.Ladder, r.clock())
+	s.breaker(nil, r.ladder, r.clock())
 	err := r.save(ctx, s)
 	return progress{next: r.cursor.NextAttemptAt}, err
 }
 
 // clock is the time as the store keeps it.
 func (r *run) clock() time.Time { return store.Precise(r.Now()) }
-
-func weigh(log []change.Settled) int {
-	n := 0
-	for _, c := range log {
-		n += len(c.Raw) + len(c.Patches)
-	}
-	return n
-}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -24,21 +25,21 @@ func wantGot(t *testing.T, w *world, want string) {
 }
 
 // failing answers o for the events named, and delivers the others.
-func failing(o outcome, names ...string) func(item) outcome {
-	return func(it item) outcome {
+func failing(o driver.Outcome, names ...string) func(driver.Event) driver.Outcome {
+	return func(it driver.Event) driver.Outcome {
 		for _, n := range names {
-			if n == name(it) || n == it.document {
+			if n == name(it) || n == it.Document {
 				return o
 			}
 		}
-		return outcome{verdict: delivered}
+		return driver.Outcome{Verdict: driver.Delivered}
 	}
 }
 
 var (
-	bad  = outcome{verdict: refused, reason: "400", excerpt: "no"}
-	busy = outcome{verdict: retry, reason: "500"}
-	down = outcome{verdict: retry, reason: "down", unreachable: true}
+	bad  = driver.Outcome{Verdict: driver.Refused, Reason: "400", Excerpt: "no"}
+	busy = driver.Outcome{Verdict: driver.Retry, Reason: "500"}
+	down = driver.Outcome{Verdict: driver.Retry, Reason: "down", Unreachable: true}
 )
 
 func TestEverythingInOrder(t *testing.T) {
@@ -176,7 +177,7 @@ func TestDocumentIsTriedAgainByTheLadder(t *testing.T) {
 
 func TestReceiverMayAskForPatience(t *testing.T) {
 	w := newWorld(t, sqlite(t))
-	w.driver.answer = failing(outcome{verdict: retry, notBefore: start.Add(10 * time.Minute)}, "a")
+	w.driver.answer = failing(driver.Outcome{Verdict: driver.Retry, NotBefore: start.Add(10 * time.Minute)}, "a")
 	w.write("a", "b")
 	w.deliver()
 	if h := w.held()["a"]; !h.NextAttemptAt.Equal(start.Add(10 * time.Minute)) {
@@ -249,7 +250,7 @@ func TestSinkThatIsDownUsesUpNoLadder(t *testing.T) {
 	w.write("x", "a")
 	w.deliver()
 	wantGot(t, w, "a/1")
-	w.driver.answer = func(item) outcome { return down }
+	w.driver.answer = func(driver.Event) driver.Outcome { return down }
 	w.write("a", "b", "c")
 	for range 200 { // two days
 		w.clock.advance(15 * time.Minute)
@@ -266,7 +267,7 @@ func TestSinkThatIsDownUsesUpNoLadder(t *testing.T) {
 
 func TestManyDocumentsFailingTogetherAreTheSinksFault(t *testing.T) {
 	w := newWorld(t, sqlite(t))
-	w.driver.answer = func(item) outcome { return busy }
+	w.driver.answer = func(driver.Event) driver.Outcome { return busy }
 	w.write("a", "b", "c", "d")
 	w.deliver()
 	if len(w.held()) != 0 || w.sink().State != delivery.Failing {
@@ -280,7 +281,7 @@ func TestManyDocumentsFailingTogetherAreTheSinksFault(t *testing.T) {
 
 func TestTimeIsUpInTheMiddle(t *testing.T) {
 	w := newWorld(t, sqlite(t))
-	w.driver.answer = failing(outcome{}, "b")
+	w.driver.answer = failing(driver.Outcome{}, "b")
 	w.write("a", "b", "a", "b", "c", "b")
 	p, err := w.d.pass(t.Context(), w.pair, time.Now())
 	if err != nil || !p.more {
@@ -295,19 +296,20 @@ func TestTimeIsUpInTheMiddle(t *testing.T) {
 func TestCrashBetweenDeliveryAndCursorRepeats(t *testing.T) {
 	w := newWorld(t, sqlite(t))
 	w.write("a", "b", "a")
-	w.driver.after = func([]item) { panic("crash") }
+	w.driver.after = func([]driver.Event) { panic("crash") }
 	func() {
 		defer func() { _ = recover() }()
 		w.deliver()
 	}()
-	first := w.driver.got
+	first := len(w.driver.got)
 	w.driver.after = nil
 	w.restart()
 	w.deliver()
+	got := w.driver.got
 	wantGot(t, w, "a/1 b/1 a/2 a/1 b/1 a/2")
-	for i, it := range first {
-		if again := first[i]; again.id != it.id {
-			t.Errorf("another id for a repeat: %s, %s", it.id, again.id)
+	for i := range first {
+		if got[i].ID != got[first+i].ID {
+			t.Errorf("another id for a repeat: %s, %s", got[i].ID, got[first+i].ID)
 		}
 	}
 }
@@ -315,7 +317,7 @@ func TestCrashBetweenDeliveryAndCursorRepeats(t *testing.T) {
 func TestLostLeaseWritesNothing(t *testing.T) {
 	w := newWorld(t, sqlite(t))
 	w.write("a", "b")
-	w.driver.after = func([]item) {
+	w.driver.after = func([]driver.Event) {
 		w.driver.after = nil
 		if _, err := w.store.TakeLease(t.Context(), w.pair.lease(), "other", "", w.clock.now().Add(time.Hour), time.Minute); err != nil {
 			t.Fatal(err)
@@ -335,7 +337,7 @@ func TestLostLeaseWritesNothing(t *testing.T) {
 
 func TestReceiverThatIsGoneDisablesTheSink(t *testing.T) {
 	w := newWorld(t, sqlite(t))
-	w.driver.answer = failing(outcome{verdict: retry, gone: true, reason: "410 Gone"}, "b")
+	w.driver.answer = failing(driver.Outcome{Verdict: driver.Retry, Gone: true, Reason: "410 Gone"}, "b")
 	w.write("a", "b", "c")
 	w.deliver()
 	w.clock.advance(time.Hour)
@@ -369,7 +371,7 @@ func TestPausedSinkGetsNothing(t *testing.T) {
 func TestFormationMadeAnewBeginsAnew(t *testing.T) {
 	w := newWorld(t, sqlite(t))
 	w.write("a", "b", "c")
-	w.driver.after = func([]item) {
+	w.driver.after = func([]driver.Event) {
 		w.driver.after = nil
 		w.tx(func(tx *store.Tx) error { return tx.DestroyFormation(context.Background(), key) })
 		w.clock.advance(time.Second)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 
@@ -53,6 +54,8 @@ func (d *Delivery) onSink(ctx context.Context, e cloudevents.Event) error {
 	if err := read(e, &data); err != nil || !slices.Contains(d.Kinds, delivery.Kind(data.Kind)) {
 		return err
 	}
+	// Whatever it was waiting for, it is to be asked now.
+	d.breakers.report(sinkKey{data.Org, data.Sink}, time.Time{})
 	sink, err := d.Store.Sink(ctx, data.Org, data.Sink)
 	if err != nil || !sink.State.Served() {
 		d.connections.drop(sinkKey{data.Org, data.Sink})

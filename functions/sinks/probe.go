@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -20,30 +21,26 @@ func (a *Admin) test(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	e := event.SinkTest(sink.Org, sink.ID, a.Now())
-	body, err := e.MarshalJSON()
+	encoded, err := event.Encode(e)
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), a.Settings.AttemptTimeout)
 	defer cancel()
 	began := time.Now()
-	driver, err := a.openSink(ctx, sink)
+	d, err := a.openSink(ctx, sink)
 	if err != nil {
 		return fault.Unavailable.Wrap(err, "the sink cannot be opened")
 	}
-	defer func() { _ = driver.Close() }()
-	it := item{id: e.ID(), key: tenant.Key{Org: sink.Org, App: tenant.AppID(testToken)}, document: sink.ID, body: body}
-	out := driver.Deliver(ctx, []item{it}, time.Now().Add(a.Settings.AttemptTimeout))[0]
-	answer := testWire{Delivered: out.verdict == delivered, DurationMS: float64(time.Since(began).Microseconds()) / 1000}
+	defer func() { _ = d.Close() }()
+	it := driver.Event{ID: e.ID(), Key: tenant.Key{Org: sink.Org, App: driver.TestApp}, Document: sink.ID, Encoded: encoded}
+	out := d.Deliver(ctx, []driver.Event{it}, time.Now().Add(a.Settings.AttemptTimeout))[0]
+	answer := testWire{Delivered: out.Verdict == driver.Delivered, DurationMS: float64(time.Since(began).Microseconds()) / 1000}
 	if !answer.Delivered {
-		answer.Error = out.reason
+		answer.Error = out.Reason
 		if answer.Error == "" {
 			answer.Error = "no answer in time"
 		}
 	}
 	return web.WriteJSON(w, http.StatusOK, answer)
 }
-
-// testToken stands where a formation's name would, for instance in a NATS
-// subject. No formation can have this name.
-const testToken = "_test"

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -64,8 +65,8 @@ type chance struct {
 
 func (c *chance) play(t *testing.T, w *world) {
 	w.driver.answer = c.answer
-	w.driver.before = func(batch []item) { c.mayCrash(w, batch, 40) }
-	w.driver.after = func(batch []item) { c.mayCrash(w, batch, 20) }
+	w.driver.before = func(batch []driver.Event) { c.mayCrash(w, batch, 40) }
+	w.driver.after = func(batch []driver.Event) { c.mayCrash(w, batch, 20) }
 	w.d.batch = 1 + c.rng.IntN(12)
 	documents := 1 + c.rng.IntN(8)
 	for range 40 + c.rng.IntN(60) {
@@ -114,29 +115,29 @@ func (c *chance) done(t *testing.T, w *world) bool {
 }
 
 // answer is what the receiver does with an event.
-func (c *chance) answer(it item) outcome {
+func (c *chance) answer(it driver.Event) driver.Outcome {
 	if c.calm {
-		return outcome{verdict: delivered}
+		return driver.Outcome{Verdict: driver.Delivered}
 	}
 	switch n := c.rng.IntN(100); {
 	case n < 4:
-		return outcome{verdict: refused, reason: "400"}
+		return driver.Outcome{Verdict: driver.Refused, Reason: "400"}
 	case n < 14:
-		return outcome{verdict: retry, reason: "500"}
+		return driver.Outcome{Verdict: driver.Retry, Reason: "500"}
 	case n < 16:
-		return outcome{verdict: retry, reason: "down", unreachable: true}
+		return driver.Outcome{Verdict: driver.Retry, Reason: "down", Unreachable: true}
 	case n < 18:
-		return outcome{}
+		return driver.Outcome{}
 	}
-	return outcome{verdict: delivered}
+	return driver.Outcome{Verdict: driver.Delivered}
 }
 
-func (c *chance) mayCrash(w *world, batch []item, oneIn int) {
+func (c *chance) mayCrash(w *world, batch []driver.Event, oneIn int) {
 	if c.calm || c.rng.IntN(oneIn) > 0 {
 		return
 	}
 	for _, it := range batch {
-		c.crashed[it.id] = true
+		c.crashed[it.ID] = true
 	}
 	panic(crash{})
 }
@@ -186,22 +187,22 @@ func (c *chance) judge(t *testing.T, w *world) {
 	for _, it := range w.driver.got {
 		n := strings.TrimSuffix(name(it), "!")
 		times[name(it)]++
-		if id, ok := ids[name(it)]; ok && id != it.id {
+		if id, ok := ids[name(it)]; ok && id != it.ID {
 			t.Errorf("%s came with two ids", name(it))
 		}
-		ids[name(it)] = it.id
-		if times[name(it)] > 1 && !c.crashed[it.id] {
+		ids[name(it)] = it.ID
+		if times[name(it)] > 1 && !c.crashed[it.ID] {
 			t.Errorf("%s came twice without a crash", name(it))
 		}
 		seq, _ := strconv.ParseUint(n[strings.LastIndexByte(n, '/')+1:], 10, 64)
-		switch r := reached[it.document]; {
+		switch r := reached[it.Document]; {
 		case seq == r+1:
-			reached[it.document] = seq
+			reached[it.Document] = seq
 		case seq > r+1:
-			if !c.allSkipped(it.document, r+1, seq-1) {
+			if !c.allSkipped(it.Document, r+1, seq-1) {
 				t.Errorf("%s came after %d", n, r)
 			}
-			reached[it.document] = seq
+			reached[it.Document] = seq
 		}
 	}
 	for doc, last := range w.seqs {

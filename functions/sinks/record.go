@@ -15,14 +15,69 @@ import (
 // shutdown has begun: what is delivered and not recorded is delivered twice.
 const saveLimit = 10 * time.Second
 
-// save records a settlement in one transaction, under the lease, and makes it
-// what this pass goes on from.
-func (r *run) save(ctx context.Context, s settlement) error {
+// saving is a settlement on its way to the store.
+type saving struct {
+	done chan struct{}
+	err  error
+}
+
+// settle writes a settlement down: while the next chunk is sent if nothing
+// depends on it, else before anything else happens.
+func (r *run) settle(ctx context.Context, s settlement, clean bool) error {
+	if err := r.saved(); err != nil {
+		return err
+	}
 	state, reason := s.health(r.sink)
-	moved := state != r.sink.State || reason != r.sink.Reason
-	if !moved && s.cursor == r.cursor && len(s.hold)+len(s.release) == 0 {
+	if !clean || r.moves(state, reason) {
+		return r.save(ctx, s)
+	}
+	w := &saving{done: make(chan struct{})}
+	r.saving = w
+	r.wg.Go(func() {
+		defer close(w.done)
+		w.err = r.commit(ctx, s, state, reason, false)
+	})
+	r.adopt(s, state, reason)
+	return nil
+}
+
+// saved returns when nothing is being written any more.
+func (r *run) saved() error {
+	if r.saving == nil {
 		return nil
 	}
+	<-r.saving.done
+	err := r.saving.err
+	r.saving = nil
+	return err
+}
+
+// save records a settlement and makes it what this pass goes on from.
+func (r *run) save(ctx context.Context, s settlement) error {
+	if err := r.saved(); err != nil {
+		return err
+	}
+	state, reason := s.health(r.sink)
+	moves := r.moves(state, reason)
+	if !moves && s.cursor == r.cursor && len(s.hold)+len(s.release)+len(s.receipts)+len(s.omitted) == 0 {
+		return nil
+	}
+	if err := r.commit(ctx, s, state, reason, moves); err != nil {
+		return err
+	}
+	r.adopt(s, state, reason)
+	return nil
+}
+
+// moves reports whether the sink's state would become another one.
+func (r *run) moves(state delivery.State, reason string) bool {
+	return state != r.sink.State || reason != r.sink.Reason
+}
+
+// commit records a settlement in one transaction, under the lease. It may run
+// beside the rest of the pass, so it looks at nothing that adopt changes, unless
+// the sink moves.
+func (r *run) commit(ctx context.Context, s settlement, state delivery.State, reason string, moves bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
 	defer cancel()
 	now := r.clock()
@@ -35,15 +90,10 @@ func (r *run) save(ctx context.Context, s settlement) error {
 		if err := tx.SaveCursor(ctx, s.cursor); err != nil {
 			return err
 		}
-		for _, h := range s.release {
-			if err := tx.ReleaseHeld(ctx, h); err != nil {
-				return err
-			}
+		if err := r.keep(ctx, tx, s); err != nil {
+			return err
 		}
 		for _, h := range s.hold {
-			if err := tx.SaveHeld(ctx, h); err != nil {
-				return err
-			}
 			if h.State != delivery.Parked {
 				continue
 			}
@@ -52,7 +102,7 @@ func (r *run) save(ctx context.Context, s settlement) error {
 				return err
 			}
 		}
-		if !moved {
+		if !moves {
 			return nil
 		}
 		if err := tx.MarkSink(ctx, r.key.Org, r.sink.ID, state, reason); err != nil || state != delivery.Disabled {
@@ -62,21 +112,57 @@ func (r *run) save(ctx context.Context, s settlement) error {
 		return tx.Enqueue(ctx, event.Sink(event.SinkChangedType, sinkData(r.sink), now))
 	})
 	if err != nil {
+		r.forget(r.pair)
 		r.leases.drop(r.pair, err)
 		return err
 	}
 	if rings {
 		r.Notify()
 	}
-	r.adopt(s, state, reason)
 	return nil
 }
 
-// still fails unless the pass may write: the lease is ours, and the formation is
-// the one whose log was read, not a later one of the same name.
+// keep writes what became of documents.
+func (r *run) keep(ctx context.Context, tx *store.Tx, s settlement) error {
+	if err := tx.SaveReceipts(ctx, r.key, r.sink.ID, s.receipts); err != nil {
+		return err
+	}
+	for _, o := range s.omitted {
+		if err := tx.AddOmission(ctx, r.key, r.sink.ID, o); err != nil {
+			return err
+		}
+	}
+	for _, h := range s.release {
+		if err := tx.ReleaseHeld(ctx, h); err != nil {
+			return err
+		}
+	}
+	for _, h := range s.hold {
+		if err := tx.SaveHeld(ctx, h); err != nil {
+			return err
+		}
+	}
+	for _, a := range s.attempts {
+		if err := tx.AddAttempt(ctx, r.key.Org, r.sink.ID, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// still fails unless the pass may write: the lease is ours, the sink has not been
+// changed, and the formation is the one whose log was read, not a later one of the
+// same name.
 func (r *run) still(ctx context.Context, tx *store.Tx) error {
 	if err := tx.Guard(ctx, r.lease); err != nil {
 		return err
+	}
+	sink, err := tx.Sink(ctx, r.key.Org, r.sink.ID)
+	if err != nil {
+		return err
+	}
+	if sink.Revision != r.sink.Revision {
+		return fault.Stale.New("sink %q was changed", sink.ID)
 	}
 	f, err := tx.Formation(ctx, r.key)
 	if err == nil && (f.MeshID != r.formation.MeshID || !f.CreatedAt.Equal(r.formation.CreatedAt)) {
@@ -88,11 +174,11 @@ func (r *run) still(ctx context.Context, tx *store.Tx) error {
 // health is the state that a settlement means for the sink.
 func (s settlement) health(sink delivery.Sink) (delivery.State, string) {
 	switch {
-	case s.trouble != nil && s.trouble.gone:
-		return delivery.Disabled, s.trouble.reason
+	case s.trouble != nil && s.trouble.Gone:
+		return delivery.Disabled, s.trouble.Reason
 	case s.trouble != nil:
-		return delivery.Failing, s.trouble.reason
-	case s.delivered > 0:
+		return delivery.Failing, s.trouble.Reason
+	case len(s.delivered) > 0:
 		return delivery.Active, ""
 	}
 	return sink.State, sink.Reason
@@ -110,8 +196,8 @@ func (r *run) adopt(s settlement, state delivery.State, reason string) {
 			r.Metrics.Parked(string(r.sink.Kind))
 		}
 	}
-	if s.delivered > 0 {
-		r.Metrics.Delivered(string(r.sink.Kind), s.delivered)
+	if len(s.delivered) > 0 {
+		r.Metrics.Delivered(string(r.sink.Kind), len(s.delivered))
 	}
 	for range s.retried {
 		r.Metrics.Retried(string(r.sink.Kind))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -14,15 +13,16 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/drivertest"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 var (
-	key      = tenant.Key{Org: "acme", App: "logistics"}
-	start    = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
-	loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	key   = drivertest.Key
+	start = drivertest.Start
 )
 
 // clock is a time that moves only when told to.
@@ -59,34 +59,34 @@ func (b *belfry) Publish(_ context.Context, e cloudevents.Event) error {
 // script is a driver that does what a test says.
 type script struct {
 	mu     sync.Mutex
-	answer func(it item) outcome // nil delivers
-	before func(batch []item)    // may panic: a crash before anything was sent
-	after  func(batch []item)    // may panic: a crash after everything was
-	got    []item                // what was delivered, in order
-	sizes  []int                 // of the batches
+	answer func(it driver.Event) driver.Outcome // nil delivers
+	before func(batch []driver.Event)           // may panic: a crash before anything was sent
+	after  func(batch []driver.Event)           // may panic: a crash after everything was
+	got    []driver.Event                       // what was delivered, in order
+	sizes  []int                                // of the batches
 	closed int
 }
 
-func (s *script) Deliver(_ context.Context, batch []item, _ time.Time) []outcome {
+func (s *script) Deliver(_ context.Context, batch []driver.Event, _ time.Time) []driver.Outcome {
 	if s.before != nil {
 		s.before(batch)
 	}
 	s.mu.Lock()
 	s.sizes = append(s.sizes, len(batch))
-	outs := make([]outcome, len(batch))
+	outs := make([]driver.Outcome, len(batch))
 	stuck := map[string]bool{}
 	for i, it := range batch {
-		if stuck[it.document] {
+		if stuck[it.Document] {
 			continue
 		}
-		outs[i] = outcome{verdict: delivered}
+		outs[i] = driver.Outcome{Verdict: driver.Delivered}
 		if s.answer != nil {
 			outs[i] = s.answer(it)
 		}
-		if outs[i].verdict == delivered {
+		if outs[i].Verdict == driver.Delivered {
 			s.got = append(s.got, it)
 		} else {
-			stuck[it.document] = true
+			stuck[it.Document] = true
 		}
 	}
 	s.mu.Unlock()
@@ -113,19 +113,19 @@ func (s *script) take() []string {
 	return out
 }
 
-func name(it item) string {
+func name(it driver.Event) string {
 	var e cloudevents.Event
 	var data struct {
 		Seq uint64 `json:"seq"`
 	}
-	if err := errors.Join(e.UnmarshalJSON(it.body), e.DataAs(&data)); err != nil {
+	if err := errors.Join(e.UnmarshalJSON(it.Structured()), e.DataAs(&data)); err != nil {
 		panic(err)
 	}
 	mark := ""
 	if e.Type() == "com.defenseunicorns.peat.gateway.change.skipped.v1" {
 		mark = "!"
 	}
-	return fmt.Sprintf("%s/%d%s", it.document, data.Seq, mark)
+	return fmt.Sprintf("%s/%d%s", it.Document, data.Seq, mark)
 }
 
 // world is one sink in one formation, and time.
@@ -189,7 +189,7 @@ func (w *world) addSink(kind delivery.Kind, config string) string {
 	id := newID(time.Now())
 	w.tx(func(tx *store.Tx) error {
 		return tx.CreateSink(context.Background(), delivery.Sink{ID: id, Org: key.Org, Kind: kind, Formations: []string{"*"},
-			Config: []byte(config), Format: delivery.Patches, Start: delivery.StartBeginning, State: delivery.Active, CreatedAt: start})
+			Config: []byte(config), Format: delivery.Patches, Start: delivery.Start{Beginning: true}, State: delivery.Active, CreatedAt: start})
 	})
 	return id
 }
@@ -203,7 +203,7 @@ func (w *world) restart() {
 		Store: w.store, Keys: testKeys(w.t), Bus: w.bus, Now: w.clock.now, Notify: func() { w.lost++ },
 		Settings: Settings{Holder: "tester"},
 	}})
-	w.d.connections.open = func(context.Context, delivery.Sink) (driver, error) { return w.driver, nil }
+	w.d.connections.open = func(context.Context, delivery.Sink) (driver.Driver, error) { return w.driver, nil }
 }
 
 func testKeys(t testing.TB) envelope.KeyProvider {

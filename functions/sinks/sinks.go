@@ -19,12 +19,9 @@
 //	record.go       writing that down, in one transaction
 //	leases.go       that nobody else does the same
 //	connections.go  drivers, kept open between batches
-//	driver.go       what a driver promises; the table of kinds
-//	webhook.go      and guard.go, which keeps it from our own network
-//	nats.go         with natslink.go, its connection, and subject.go
-//	kafka.go        with kafkalink.go, what it knows of a cluster, and kafkaconn.go
-//	file.go         file and stdout
+//	driver.go       the table of kinds
 //
+// What a driver promises is in shared/driver, and each kind in a package below it.
 // DESIGN.md explains the order of the steps and what a crash costs at each.
 package sinks
 
@@ -35,7 +32,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -43,6 +39,7 @@ import (
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
@@ -64,14 +61,10 @@ type Deps struct {
 
 // Settings are the operator's choices.
 type Settings struct {
-	SinkDir        string          // where file sinks write; empty: there are none
-	NATSURL        string          // the server of NATS sinks that name none; empty: they must
-	AllowPrivate   []netip.Prefix  // networks inside that sinks may reach; none by default
-	Ladder         delivery.Ladder // of a document that fails
-	Budget         time.Duration   // of one invocation
-	AttemptTimeout time.Duration   // of one request to a sink
-	Holder         string          // this process, in leases; unique
-	Stdout         io.Writer       // where stdout sinks write
+	driver.Settings
+	Ladder delivery.Ladder // of a document that fails
+	Budget time.Duration   // of one invocation
+	Holder string          // this process, in leases; unique
 }
 
 // Metrics is told what happens, by kind of sink.
@@ -79,6 +72,7 @@ type Metrics interface {
 	Delivered(kind string, n int)
 	Parked(kind string)
 	Retried(kind string)
+	Unjudged(kind string) // a filter failed on an event, which was delivered
 	Lag(kind string, events uint64, seconds float64)
 }
 
@@ -87,6 +81,7 @@ type noMetrics struct{}
 func (noMetrics) Delivered(string, int)       {}
 func (noMetrics) Parked(string)               {}
 func (noMetrics) Retried(string)              {}
+func (noMetrics) Unjudged(string)             {}
 func (noMetrics) Lag(string, uint64, float64) {}
 
 // withDefaults fills in what may be left out.
@@ -104,6 +99,7 @@ func (d Deps) withDefaults() Deps {
 		d.Metrics = noMetrics{}
 	}
 	s := &d.Settings
+	s.Now = d.Now
 	if s.Ladder.Steps == nil {
 		s.Ladder = delivery.DefaultLadder()
 	}
@@ -240,19 +236,17 @@ func (d Deps) seal(ctx context.Context, org tenant.OrgID, sink string, secrets a
 }
 
 // openSink makes the driver of a sink.
-func (d Deps) openSink(ctx context.Context, sink delivery.Sink) (driver, error) {
+func (d Deps) openSink(ctx context.Context, sink delivery.Sink) (driver.Driver, error) {
 	k, ok := kinds[sink.Kind]
 	if !ok {
 		return nil, fmt.Errorf("there is no kind %q", sink.Kind)
 	}
-	o := opening{sink: sink, settings: d.Settings, now: d.Now}
-	if sink.Sealed != nil {
-		plain, err := envelope.Open(ctx, d.Keys, record(sink.Org, sink.ID), sink.Sealed)
-		if err != nil {
-			return nil, err
-		}
-		defer clear(plain)
-		o.secrets = plain
+	o := driver.Opening{Org: sink.Org, Sink: sink.ID, Config: sink.Config, Settings: d.Settings.Settings}
+	plain, err := d.unseal(ctx, sink)
+	if err != nil {
+		return nil, err
 	}
+	defer clear(plain)
+	o.Secrets = plain
 	return k.open(o)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 )
 
 // sinkRequest makes a sink. Formations is for the organization's door only; the
@@ -15,7 +16,17 @@ type sinkRequest struct {
 	Config     json.RawMessage `json:"config,omitempty"`
 	Formations []string        `json:"formations,omitempty"`
 	Format     string          `json:"format,omitempty"`
-	Start      string          `json:"start,omitempty"`
+	Start      json.RawMessage `json:"start,omitempty"`
+	Filter     filter.Spec     `json:"filter,omitzero"`
+	Retry      json.RawMessage `json:"retry,omitempty"`
+}
+
+// sinkPatch changes a sink. What it leaves out stays.
+type sinkPatch struct {
+	Config json.RawMessage `json:"config,omitempty"` // a merge patch: null removes a field
+	Format *string         `json:"format,omitempty"`
+	Filter *filter.Spec    `json:"filter,omitempty"`
+	Retry  json.RawMessage `json:"retry,omitempty"` // null: the operator's
 }
 
 type sinkWire struct {
@@ -24,7 +35,9 @@ type sinkWire struct {
 	Formations []string        `json:"formations"`
 	Config     json.RawMessage `json:"config"`
 	Format     delivery.Format `json:"format"`
-	Start      string          `json:"start"`
+	Filter     *filter.Spec    `json:"filter,omitempty"`
+	Retry      *delivery.Retry `json:"retry,omitempty"`
+	Start      delivery.Start  `json:"start"`
 	State      delivery.State  `json:"state"`
 	Reason     string          `json:"reason,omitempty"`
 	Lag        lagWire         `json:"lag"`
@@ -38,10 +51,14 @@ type lagWire struct {
 }
 
 func wireSink(s delivery.Sink, lag delivery.Lag) sinkWire {
-	return sinkWire{
-		ID: s.ID, Kind: s.Kind, Formations: s.Formations, Config: s.Config, Format: s.Format, Start: s.Start,
+	w := sinkWire{
+		ID: s.ID, Kind: s.Kind, Formations: s.Formations, Config: s.Config, Format: s.Format, Retry: s.Retry, Start: s.Start,
 		State: s.State, Reason: s.Reason, Lag: lagWire(lag), CreatedAt: s.CreatedAt,
 	}
+	if !s.Filter.IsZero() {
+		w.Filter = &s.Filter
+	}
+	return w
 }
 
 // testWire tells what became of a test event.

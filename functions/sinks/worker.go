@@ -11,6 +11,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // DeliveryDeps is everything that delivery needs.
@@ -24,15 +25,18 @@ type Delivery struct {
 	DeliveryDeps
 	connections *connections
 	leases      *leases
+	breakers    *breakers
+	pace        *pace
 	batch       int // events; batchEvents but in tests
 
 	ctx  context.Context // of all work; ends with Close
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
-	mu      sync.Mutex
-	closed  bool
-	working map[pair]*worker
+	mu       sync.Mutex
+	closed   bool
+	working  map[pair]*worker
+	memories map[pair]*memory
 }
 
 // worker is one pair being worked.
@@ -54,6 +58,7 @@ func NewDelivery(d DeliveryDeps) *Delivery {
 	ctx, stop := context.WithCancel(context.Background())
 	out := &Delivery{
 		DeliveryDeps: d, ctx: ctx, stop: stop, working: map[pair]*worker{}, batch: batchEvents,
+		memories: map[pair]*memory{}, breakers: &breakers{open: map[sinkKey]*breaker{}}, pace: &pace{next: map[tenant.OrgID]time.Time{}},
 		connections: &connections{open: d.openSink, kept: map[sinkKey]*connection{}},
 		leases:      &leases{store: d.Store, holder: d.Settings.Holder, now: d.Now, held: map[pair]*heldLease{}},
 	}

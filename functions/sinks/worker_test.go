@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 )
@@ -25,14 +26,14 @@ func newHanger() *hanger {
 	return &hanger{entered: make(chan struct{}), release: make(chan struct{})}
 }
 
-func (h *hanger) Deliver(ctx context.Context, batch []item, _ time.Time) []outcome {
+func (h *hanger) Deliver(ctx context.Context, batch []driver.Event, _ time.Time) []driver.Outcome {
 	h.batches.Add(1)
 	h.once.Do(func() { close(h.entered) })
 	select {
 	case <-ctx.Done():
-		return make([]outcome, len(batch))
+		return make([]driver.Outcome, len(batch))
 	case <-h.release:
-		return all(batch, nil)
+		return driver.All(batch)
 	}
 }
 
@@ -47,7 +48,7 @@ func (w *world) ring(t *testing.T) {
 
 func TestOneHangingSink(t *testing.T) {
 	w := newWorld(t, sqlite(t))
-	drivers := map[string]driver{}
+	drivers := map[string]driver.Driver{}
 	h := newHanger()
 	drivers[w.pair.sink] = h
 	var healthy []*script
@@ -56,7 +57,7 @@ func TestOneHangingSink(t *testing.T) {
 		healthy = append(healthy, s)
 		drivers[w.addSink(delivery.Webhook, `{}`)] = s
 	}
-	w.d.connections.open = func(_ context.Context, s delivery.Sink) (driver, error) { return drivers[s.ID], nil }
+	w.d.connections.open = func(_ context.Context, s delivery.Sink) (driver.Driver, error) { return drivers[s.ID], nil }
 	w.write("a", "b")
 
 	first := make(chan struct{})
@@ -103,7 +104,7 @@ func (s *script) len() int {
 func TestRingThatGivesUpWaitingStopsNothing(t *testing.T) {
 	w := newWorld(t, sqlite(t))
 	h := newHanger()
-	w.d.connections.open = func(context.Context, delivery.Sink) (driver, error) { return h, nil }
+	w.d.connections.open = func(context.Context, delivery.Sink) (driver.Driver, error) { return h, nil }
 	w.write("a")
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
@@ -138,7 +139,7 @@ func (w *world) quiet(t *testing.T) {
 func TestCloseBreaksOffAndGivesTheLeaseBack(t *testing.T) {
 	w := newWorld(t, sqlite(t))
 	h := newHanger()
-	w.d.connections.open = func(context.Context, delivery.Sink) (driver, error) { return h, nil }
+	w.d.connections.open = func(context.Context, delivery.Sink) (driver.Driver, error) { return h, nil }
 	w.write("a")
 	go func() {
 		<-h.entered
@@ -158,7 +159,7 @@ func TestSpentBudgetRingsAgain(t *testing.T) {
 	w := newWorld(t, sqlite(t))
 	w.d.Settings.Budget = 30 * time.Millisecond
 	w.d.batch = 1
-	w.driver.before = func([]item) { time.Sleep(10 * time.Millisecond) }
+	w.driver.before = func([]driver.Event) { time.Sleep(10 * time.Millisecond) }
 	for i := range 30 {
 		w.write(fmt.Sprint("d", i))
 	}
@@ -177,11 +178,11 @@ func TestWaitsWithinItsBudgetForWhatIsDueSoon(t *testing.T) {
 	w.d.leases.now = time.Now
 	w.d.Settings.Ladder = delivery.Ladder{Steps: []time.Duration{50 * time.Millisecond}, For: time.Minute}
 	tries := 0
-	w.driver.answer = func(item) outcome {
+	w.driver.answer = func(driver.Event) driver.Outcome {
 		if tries++; tries < 4 {
 			return busy
 		}
-		return outcome{verdict: delivered}
+		return driver.Outcome{Verdict: driver.Delivered}
 	}
 	w.write("a", "a")
 	w.ring(t)
@@ -192,9 +193,9 @@ func TestWakesUpForAResume(t *testing.T) {
 	w := newWorld(t, sqlite(t))
 	w.d.Now, w.d.leases.now = time.Now, time.Now
 	var fixed atomic.Bool
-	w.driver.answer = func(item) outcome {
+	w.driver.answer = func(driver.Event) driver.Outcome {
 		if fixed.Load() {
-			return outcome{verdict: delivered}
+			return driver.Outcome{Verdict: driver.Delivered}
 		}
 		return down
 	}
@@ -237,7 +238,7 @@ func TestTakesOverWhatAnotherReplicaLeaves(t *testing.T) {
 func TestConnectionsAreKeptAndDropped(t *testing.T) {
 	w := newWorld(t, sqlite(t))
 	opened := 0
-	w.d.connections.open = func(context.Context, delivery.Sink) (driver, error) {
+	w.d.connections.open = func(context.Context, delivery.Sink) (driver.Driver, error) {
 		opened++
 		return w.driver, nil
 	}

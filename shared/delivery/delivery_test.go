@@ -56,7 +56,7 @@ func TestBreakerGoesOnForEver(t *testing.T) {
 func TestParse(t *testing.T) {
 	for name, err := range map[string]error{
 		"format":        second(delivery.ParseFormat("xml")),
-		"start":         second(delivery.ParseStart("yesterday")),
+		"start":         second(delivery.ParseStart([]byte(`"yesterday"`))),
 		"no formation":  second(delivery.ParseFormations(nil)),
 		"all and one":   second(delivery.ParseFormations([]string{"*", "a"})),
 		"not a name":    second(delivery.ParseFormations([]string{"a", "b/c"})),

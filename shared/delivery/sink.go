@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -74,9 +75,12 @@ type Sink struct {
 	Sealed     []byte          // the secrets, in an envelope; nil if there are none
 	Claim      string          // what no other sink of the kind may have; only when made
 	Format     Format
-	Start      string // as asked for: now or beginning
+	Filter     filter.Spec
+	Retry      *Retry // nil: the operator's ladder
+	Start      Start
 	State      State
 	Reason     string // why it is failing or disabled
+	Revision   uint64 // grows with every change of the sink, not with its state
 	CreatedAt  time.Time
 }
 
@@ -106,23 +110,6 @@ func ParseFormations(names []string) ([]string, error) {
 	return slices.Compact(sorted), nil
 }
 
-// Start positions of a new sink.
-const (
-	StartNow       = "now"
-	StartBeginning = "beginning"
-)
-
-// ParseStart reads where a new sink begins; empty is now.
-func ParseStart(s string) (string, error) {
-	switch s {
-	case "":
-		return StartNow, nil
-	case StartNow, StartBeginning:
-		return s, nil
-	}
-	return "", invalid("start", "must be now or beginning")
-}
-
 func invalid(field, detail string) error {
 	return &fault.Error{
 		Kind: fault.Invalid, Message: field + " " + detail,
@@ -137,6 +124,7 @@ type Cursor struct {
 	Sink          string
 	App           tenant.AppID
 	Position      uint64
+	StartPosition uint64    // nothing up to here is owed
 	Attempts      int       // failures of the sink as a whole, in a row
 	NextAttemptAt time.Time // not before; zero is now
 	LastError     string
@@ -175,5 +163,16 @@ type Held struct {
 	Excerpt       string // what the receiver answered, cut
 	Since         time.Time
 	SkipSeq       uint64 // this seq leaves as a marker instead of the change; 0 is none
+	PurgeTo       uint64 // everything up to this seq is given up; 0 is none
 	Waiting       uint64 // changes queued behind the first one; only when listed
+}
+
+// Attempt is one try at the first change of a held document.
+type Attempt struct {
+	Held    string // its id
+	Seq     uint64
+	At      time.Time
+	Status  string // the receiver's own code, if it has any
+	Error   string
+	Excerpt string // what it answered, cut
 }

@@ -3,7 +3,6 @@ package event
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
@@ -89,7 +88,7 @@ func ChangeSkipped(key tenant.Key, sink string, c change.Settled) cloudevents.Ev
 func aboutChange(eventType string, key tenant.Key, c change.Settled) cloudevents.Event {
 	e := inFormation(eventType, key.Org, key.App, c.Document, c.ReceivedAt)
 	e.SetExtension("partitionkey", string(key.Org)+"/"+string(key.App)+"/"+c.Document)
-	e.SetExtension("sequence", fmt.Sprintf("%020d", c.Seq))
+	e.SetExtension("sequence", sequence(c.Seq))
 	return e
 }
 

@@ -10,12 +10,12 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
-const cursorColumns = `org_id, sink_id, app_id, position, attempts, next_attempt_at, last_error`
+const cursorColumns = `org_id, sink_id, app_id, position, attempts, next_attempt_at, last_error, start_position`
 
 func scanCursor(r row) (delivery.Cursor, error) {
 	var c delivery.Cursor
 	var next int64
-	err := r.Scan(&c.Org, &c.Sink, &c.App, &c.Position, &c.Attempts, &next, &c.LastError)
+	err := r.Scan(&c.Org, &c.Sink, &c.App, &c.Position, &c.Attempts, &next, &c.LastError, &c.StartPosition)
 	c.NextAttemptAt = fromMicros(next)
 	return c, err
 }
@@ -34,12 +34,12 @@ func (s queries) Cursor(ctx context.Context, key tenant.Key, sink string) (deliv
 // SaveCursor records where a sink is; fault.NotFound if the sink or the formation is gone.
 func (tx *Tx) SaveCursor(ctx context.Context, c delivery.Cursor) error {
 	res, err := tx.q.ExecContext(ctx, `INSERT INTO cursors (`+cursorColumns+`)
-		SELECT $1, $2, $3, CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS BIGINT), $7
+		SELECT $1, $2, $3, CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS BIGINT), $7, CAST($8 AS BIGINT)
 		WHERE EXISTS (SELECT 1 FROM sinks WHERE org_id = $1 AND sink_id = $2)
 		  AND EXISTS (SELECT 1 FROM formations WHERE org_id = $1 AND app_id = $3)
 		ON CONFLICT (org_id, sink_id, app_id) DO UPDATE SET position = excluded.position, attempts = excluded.attempts,
 			next_attempt_at = excluded.next_attempt_at, last_error = excluded.last_error`,
-		c.Org, c.Sink, c.App, c.Position, c.Attempts, micros(c.NextAttemptAt), c.LastError)
+		c.Org, c.Sink, c.App, c.Position, c.Attempts, micros(c.NextAttemptAt), c.LastError, c.StartPosition)
 	return affected(res, err, fault.NotFound, "sink %q or formation %q is gone", c.Sink, c.App)
 }
 
@@ -99,7 +99,7 @@ func (s queries) Lag(ctx context.Context, sink delivery.Sink, now time.Time) ([]
 }
 
 // Behind lists the formations that have something to deliver now: a served sink
-// whose cursor is before the end of the log, or a held document that is due. A
+// whose cursor is before the end of the log, a held document or a replay that is due. A
 // name that only resembles the formation's may match too: a ring too many.
 func (s queries) Behind(ctx context.Context, now time.Time) ([]tenant.Key, error) {
 	rows, err := s.q.QueryContext(ctx, `SELECT DISTINCT f.org_id, f.app_id
@@ -108,7 +108,9 @@ func (s queries) Behind(ctx context.Context, now time.Time) ([]tenant.Key, error
 		WHERE s.state IN ('active', 'failing') AND COALESCE(c.next_attempt_at, 0) <= $1
 		  AND ((f.position > COALESCE(c.position, 0) AND (s.formations = '["*"]' OR s.formations LIKE '%"' || f.app_id || '"%'))
 		    OR EXISTS (SELECT 1 FROM held h WHERE h.org_id = f.org_id AND h.sink_id = s.sink_id AND h.app_id = f.app_id
-		         AND h.state <> 'parked' AND h.next_attempt_at <= $1))`, micros(now))
+		         AND h.state <> 'parked' AND h.next_attempt_at <= $1)
+		    OR EXISTS (SELECT 1 FROM replays r WHERE r.org_id = f.org_id AND r.sink_id = s.sink_id AND r.app_id = f.app_id
+		         AND r.state = 'running' AND r.next_attempt_at <= $1))`, micros(now))
 	return collect(rows, err, func(r row) (tenant.Key, error) {
 		var k tenant.Key
 		return k, r.Scan(&k.Org, &k.App)

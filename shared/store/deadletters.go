@@ -10,14 +10,14 @@ import (
 )
 
 const heldColumns = `h.org_id, h.sink_id, h.app_id, h.document_id, h.held_id, h.from_seq, h.hash, h.state, h.attempts,
-	h.next_attempt_at, h.last_error, h.excerpt, h.since, h.skip_seq`
+	h.next_attempt_at, h.last_error, h.excerpt, h.since, h.skip_seq, h.purge_to`
 
 func scanHeld(r row, more ...any) (delivery.Held, error) {
 	var h delivery.Held
 	var hash []byte
 	var next, since int64
 	err := r.Scan(append([]any{&h.Org, &h.Sink, &h.App, &h.Document, &h.ID, &h.FromSeq, &hash, &h.State, &h.Attempts,
-		&next, &h.LastError, &h.Excerpt, &since, &h.SkipSeq}, more...)...)
+		&next, &h.LastError, &h.Excerpt, &since, &h.SkipSeq, &h.PurgeTo}, more...)...)
 	copy(h.Hash[:], hash)
 	h.NextAttemptAt, h.Since = fromMicros(next), fromMicros(since)
 	return h, err
@@ -33,13 +33,14 @@ func (s queries) Held(ctx context.Context, key tenant.Key, sink string) ([]deliv
 // SaveHeld adds or changes a held document. The cursor of the sink and formation must exist.
 func (tx *Tx) SaveHeld(ctx context.Context, h delivery.Held) error {
 	_, err := tx.q.ExecContext(ctx, `INSERT INTO held (org_id, sink_id, app_id, document_id, held_id, from_seq, hash, state, attempts,
-			next_attempt_at, last_error, excerpt, since, skip_seq)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+			next_attempt_at, last_error, excerpt, since, skip_seq, purge_to)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 		ON CONFLICT (org_id, sink_id, app_id, document_id) DO UPDATE SET from_seq = excluded.from_seq, hash = excluded.hash,
 			state = excluded.state, attempts = excluded.attempts, next_attempt_at = excluded.next_attempt_at,
-			last_error = excluded.last_error, excerpt = excluded.excerpt, since = excluded.since, skip_seq = excluded.skip_seq`,
+			last_error = excluded.last_error, excerpt = excluded.excerpt, since = excluded.since,
+			skip_seq = excluded.skip_seq, purge_to = excluded.purge_to`,
 		h.Org, h.Sink, h.App, h.Document, h.ID, h.FromSeq, h.Hash[:], h.State, h.Attempts,
-		micros(h.NextAttemptAt), text(h.LastError), text(h.Excerpt), micros(h.Since), h.SkipSeq)
+		micros(h.NextAttemptAt), text(h.LastError), text(h.Excerpt), micros(h.Since), h.SkipSeq, h.PurgeTo)
 	return err
 }
 

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -11,17 +13,45 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
-const sinkColumns = `org_id, sink_id, kind, formations, config, sealed, format, start_at, state, reason, created_at`
+const sinkColumns = `org_id, sink_id, kind, formations, config, sealed, format, start_at, state, reason, created_at, retry, filter, revision`
 
 func scanSink(r row) (delivery.Sink, error) {
 	var s delivery.Sink
-	var formations, config string
+	var formations, config, start, retry, filter string
 	var created int64
-	if err := r.Scan(&s.Org, &s.ID, &s.Kind, &formations, &config, &s.Sealed, &s.Format, &s.Start, &s.State, &s.Reason, &created); err != nil {
+	if err := r.Scan(&s.Org, &s.ID, &s.Kind, &formations, &config, &s.Sealed, &s.Format, &start, &s.State, &s.Reason, &created,
+		&retry, &filter, &s.Revision); err != nil {
 		return delivery.Sink{}, err
 	}
 	s.Config, s.CreatedAt = json.RawMessage(config), fromMicros(created)
-	return s, json.Unmarshal([]byte(formations), &s.Formations)
+	if !strings.HasPrefix(start, "{") {
+		start = `"` + start + `"` // as it was written before there were others
+	}
+	err := errors.Join(json.Unmarshal([]byte(formations), &s.Formations), json.Unmarshal([]byte(start), &s.Start))
+	if retry != "" {
+		err = errors.Join(err, json.Unmarshal([]byte(retry), &s.Retry))
+	}
+	if filter != "" {
+		err = errors.Join(err, json.Unmarshal([]byte(filter), &s.Filter))
+	}
+	return s, err
+}
+
+// sinkTexts is what of a sink is kept as JSON, empty where there is nothing.
+func sinkTexts(s delivery.Sink) (start, retry, filter string, err error) {
+	text := func(v any) string {
+		out, marshalErr := json.Marshal(v)
+		err = errors.Join(err, marshalErr)
+		return string(out)
+	}
+	start = strings.Trim(text(s.Start), `"`)
+	if s.Retry != nil {
+		retry = text(s.Retry)
+	}
+	if !s.Filter.IsZero() {
+		filter = text(s.Filter)
+	}
+	return start, retry, filter, err
 }
 
 // CreateSink adds a sink and a cursor for every formation it covers now: at the
@@ -37,8 +67,13 @@ func (tx *Tx) CreateSink(ctx context.Context, s delivery.Sink) error {
 	if s.Claim != "" {
 		claim = s.Claim
 	}
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO sinks (`+sinkColumns+`, claim) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		s.Org, s.ID, s.Kind, string(formations), string(s.Config), s.Sealed, s.Format, s.Start, s.State, s.Reason, micros(s.CreatedAt), claim)
+	start, retry, filter, err := sinkTexts(s)
+	if err != nil {
+		return err
+	}
+	_, err = tx.q.ExecContext(ctx, `INSERT INTO sinks (`+sinkColumns+`, claim) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+		s.Org, s.ID, s.Kind, string(formations), string(s.Config), s.Sealed, s.Format, start, s.State, s.Reason, micros(s.CreatedAt),
+		retry, filter, s.Revision, claim)
 	switch {
 	case sqldb.IsMissingParent(err):
 		return fault.NotFound.New("no organization %q", s.Org)
@@ -48,19 +83,19 @@ func (tx *Tx) CreateSink(ctx context.Context, s delivery.Sink) error {
 	if err != nil {
 		return fmt.Errorf("insert sink: %w", err)
 	}
-	position := "position"
-	if s.Start == delivery.StartBeginning {
-		position = "0"
-	}
-	insert := `INSERT INTO cursors (org_id, sink_id, app_id, position, attempts, next_attempt_at, last_error)
-		SELECT org_id, $2, app_id, ` + position + `, 0, 0, '' FROM formations WHERE org_id = $1`
 	if s.Covers(delivery.AllFormations) {
-		_, err = tx.q.ExecContext(ctx, insert, s.Org, s.ID)
-		return err
+		return tx.startAll(ctx, s)
 	}
 	for _, app := range s.Formations {
-		res, err := tx.q.ExecContext(ctx, insert+` AND app_id = $3`, s.Org, s.ID, app)
-		if err := affected(res, err, fault.NotFound, "no formation %q", app); err != nil {
+		key := tenant.Key{Org: s.Org, App: tenant.AppID(app)}
+		position, err := tx.startOf(ctx, key, s.Start)
+		if err != nil {
+			return err
+		}
+		if err := tx.startAt(ctx, key, s.ID, position); err != nil {
+			return err
+		}
+		if err := tx.owe(ctx, key, s); err != nil {
 			return err
 		}
 	}
@@ -92,6 +127,27 @@ func (tx *Tx) MarkSink(ctx context.Context, org tenant.OrgID, id string, state d
 	_, err := tx.q.ExecContext(ctx, `UPDATE sinks SET state = $3, reason = $4
 		WHERE org_id = $1 AND sink_id = $2 AND state IN ('active', 'failing')`, org, id, state, reason)
 	return err
+}
+
+// UpdateSink changes what can be changed of a sink: configuration, secrets, claim,
+// format, filter and ladder. fault.Stale if somebody else changed it first.
+func (tx *Tx) UpdateSink(ctx context.Context, s delivery.Sink) (delivery.Sink, error) {
+	_, retry, filter, err := sinkTexts(s)
+	if err != nil {
+		return s, err
+	}
+	var claim any
+	if s.Claim != "" {
+		claim = s.Claim
+	}
+	res, err := tx.q.ExecContext(ctx, `UPDATE sinks SET config = $4, sealed = $5, format = $6, retry = $7, filter = $8, claim = $9, revision = revision + 1
+		WHERE org_id = $1 AND sink_id = $2 AND revision = $3`,
+		s.Org, s.ID, s.Revision, string(s.Config), s.Sealed, s.Format, retry, filter, claim)
+	if sqldb.IsDuplicate(err) {
+		return s, fault.Conflict.New("another sink writes there already")
+	}
+	s.Revision++
+	return s, affected(res, err, fault.Stale, "sink %q was changed by somebody else", s.ID)
 }
 
 // DeleteSink removes a sink with its cursors and dead letters.

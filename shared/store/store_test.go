@@ -39,6 +39,8 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"outbox":                            testOutbox,
 	"audit outlives the organization":   testAudit,
 	"a claim is one sink's alone":       testClaims,
+	"receipts":                          testReceipts,
+	"omissions":                         testOmissions,
 	"organizations do not see others":   testIsolation,
 }
 
@@ -456,7 +458,7 @@ func testTickets(t *testing.T, s *store.Store) {
 	}
 }
 
-func addSink(t *testing.T, s *store.Store, id, start string, formations ...string) delivery.Sink {
+func addSink(t *testing.T, s *store.Store, id string, start delivery.Start, formations ...string) delivery.Sink {
 	t.Helper()
 	sink := delivery.Sink{ID: id, Org: "acme", Kind: delivery.File, Formations: formations, Config: []byte(`{"path":"x"}`), Sealed: []byte("s"),
 		Format: delivery.Both, Start: start, State: delivery.Active, CreatedAt: store.Precise(now)}
@@ -469,12 +471,12 @@ func testSinks(t *testing.T, s *store.Store) {
 	addOrg(t, s, "acme")
 	addFormation(t, s, key)
 	appendAll(t, s, key, chain("d", 1, 7))
-	want := addSink(t, s, "s1", delivery.StartNow, "*")
+	want := addSink(t, s, "s1", delivery.Start{}, "*")
 	got, err := s.Sink(ctx, "acme", "s1")
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
 	}
-	addSink(t, s, "s2", delivery.StartBeginning, string(key.App))
+	addSink(t, s, "s2", delivery.Start{Beginning: true}, string(key.App))
 	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error {
 		return tx.CreateSink(ctx, delivery.Sink{ID: "s3", Org: "acme", Formations: []string{"none"}, Config: []byte("{}")})
 	}), fault.NotFound)
@@ -529,7 +531,7 @@ func testDeadLetters(t *testing.T, s *store.Store) {
 	addOrg(t, s, "acme")
 	addFormation(t, s, key)
 	appendAll(t, s, key, append(chain("d1", 1, 7), chain("d2", 1, 3)...))
-	addSink(t, s, "s1", delivery.StartBeginning, "*")
+	addSink(t, s, "s1", delivery.Start{Beginning: true}, "*")
 	hold(t, s, "s1", "d2", 1, delivery.Retrying)
 	want := hold(t, s, "s1", "d1", 3, delivery.Parked)
 	want.LastError, want.Excerpt, want.Waiting = "a\uFFFDb", "c\uFFFD", 4
@@ -567,7 +569,7 @@ func testLag(t *testing.T, s *store.Store) {
 	ctx := t.Context()
 	addOrg(t, s, "acme")
 	addFormation(t, s, key)
-	sink := addSink(t, s, "s1", delivery.StartBeginning, "*")
+	sink := addSink(t, s, "s1", delivery.Start{Beginning: true}, "*")
 	lag := func() delivery.Lag {
 		t.Helper()
 		l, err := s.Lag(ctx, sink, now.Add(10*time.Second))
@@ -632,7 +634,7 @@ func testBehindAnew(t *testing.T, s *store.Store) {
 	addOrg(t, s, "acme")
 	addFormation(t, s, key)
 	other := addFormation(t, s, tenant.Key{Org: "acme", App: "medical"})
-	addSink(t, s, "s1", delivery.StartNow, string(key.App))
+	addSink(t, s, "s1", delivery.Start{}, string(key.App))
 	inTx(t, s, func(tx *store.Tx) error { return tx.DestroyFormation(t.Context(), key) })
 	addFormation(t, s, key)
 	appendAll(t, s, key, chain("d", 1, 1))
@@ -680,7 +682,7 @@ func testIsolation(t *testing.T, s *store.Store) {
 	addFormation(t, s, key)
 	addFormation(t, s, tenant.Key{Org: "rival", App: key.App})
 	appendAll(t, s, key, chain("d", 1, 2))
-	addSink(t, s, "s1", delivery.StartNow, "*")
+	addSink(t, s, "s1", delivery.Start{}, "*")
 	other := tenant.Key{Org: "rival", App: key.App}
 	if got, err := s.ChangesAfter(ctx, other, 0, 10, 1<<20); len(got) != 0 || err != nil {
 		t.Errorf("changes: %v %v", got, err)

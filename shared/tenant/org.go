@@ -13,13 +13,14 @@ type Org struct {
 	CreatedAt   time.Time
 }
 
-// Quotas bound what one organization may hold. All are counts.
+// Quotas bound what one organization may hold and do. All are counts.
 type Quotas struct {
 	MaxFormations            int `json:"max_formations"`
 	MaxPeersPerFormation     int `json:"max_peers_per_formation"`
 	MaxDocumentsPerFormation int `json:"max_documents_per_formation"`
 	MaxCDCSinks              int `json:"max_cdc_sinks"`
 	MaxEnrollmentsPerHour    int `json:"max_enrollments_per_hour"`
+	MaxCDCBytesPerSecond     int `json:"max_cdc_bytes_per_second"` // that leave, all sinks together; 0: no limit
 }
 
 // DefaultQuotas are what an organization gets that asks for nothing else.
@@ -44,6 +45,7 @@ func (q Quotas) Validate() error {
 		"max_documents_per_formation": q.MaxDocumentsPerFormation,
 		"max_cdc_sinks":               q.MaxCDCSinks,
 		"max_enrollments_per_hour":    q.MaxEnrollmentsPerHour,
+		"max_cdc_bytes_per_second":    q.MaxCDCBytesPerSecond,
 	} {
 		if n < 0 || n > maxQuota {
 			return invalid("quotas/"+name, "must be between 0 and 1000000000")

@@ -26,6 +26,7 @@ type Metrics struct {
 	delivered  *prometheus.CounterVec
 	parked     *prometheus.CounterVec
 	retried    *prometheus.CounterVec
+	unjudged   *prometheus.CounterVec
 	lagEvents  *prometheus.GaugeVec
 	lagSeconds *prometheus.GaugeVec
 
@@ -57,6 +58,7 @@ func NewMetrics() *Metrics {
 		delivered:  counters("deliveries_total", "Events that a sink has acknowledged, by kind of sink.", "kind"),
 		parked:     counters("deliveries_parked_total", "Events put aside because no attempt can deliver them, by kind of sink.", "kind"),
 		retried:    counters("delivery_retries_total", "Attempts that failed and are made again, by kind of sink.", "kind"),
+		unjudged:   counters("delivery_unjudged_total", "Events that a filter failed on, which were delivered, by kind of sink.", "kind"),
 		lagEvents:  gauges("delivery_lag_events", "Events that are not yet delivered, by kind of sink.", "kind"),
 		lagSeconds: gauges("delivery_lag_seconds", "Age of the oldest event that is not yet delivered, by kind of sink.", "kind"),
 
@@ -67,7 +69,7 @@ func NewMetrics() *Metrics {
 	m.registry.MustRegister(
 		m.requests, m.duration,
 		m.captured, m.refused, m.sessions, m.opened,
-		m.delivered, m.parked, m.retried, m.lagEvents, m.lagSeconds,
+		m.delivered, m.parked, m.retried, m.unjudged, m.lagEvents, m.lagSeconds,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
@@ -117,6 +119,9 @@ func (m *Metrics) Parked(kind string) { m.parked.WithLabelValues(m.kinds.value(k
 
 // Retried counts an attempt that failed and will be made again.
 func (m *Metrics) Retried(kind string) { m.retried.WithLabelValues(m.kinds.value(kind)).Inc() }
+
+// Unjudged counts an event that a sink's filter failed on, and that was delivered.
+func (m *Metrics) Unjudged(kind string) { m.unjudged.WithLabelValues(m.kinds.value(kind)).Inc() }
 
 // Lag says how far the sinks of this kind are behind, all together: how many
 // events wait, and for how long the oldest has.

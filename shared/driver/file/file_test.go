@@ -1,4 +1,4 @@
-package sinks
+package file
 
 import (
 	"bytes"
@@ -10,14 +10,15 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/drivertest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 )
 
-func openTestFile(t testing.TB, dir, name string) driver {
+func openTestFile(t testing.TB, dir, name string) driver.Driver {
 	t.Helper()
 	config, _ := json.Marshal(fileConfig{Path: name})
-	d, err := openFile(opening{sink: delivery.Sink{Config: config}, settings: Settings{SinkDir: dir}})
+	d, err := Open(driver.Opening{Config: config, Settings: driver.Settings{SinkDir: dir}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,20 +26,11 @@ func openTestFile(t testing.TB, dir, name string) driver {
 	return d
 }
 
-func deliverAll(t testing.TB, d driver, names ...string) {
-	t.Helper()
-	for i, o := range d.Deliver(t.Context(), items(names...), soon()) {
-		if o.verdict != delivered {
-			t.Fatalf("%s: %+v", names[i], o)
-		}
-	}
-}
-
 func wantFile(t *testing.T, path string, names ...string) {
 	t.Helper()
 	var want []string
-	for _, it := range items(names...) {
-		want = append(want, string(it.body)+"\n")
+	for _, it := range drivertest.Events(names...) {
+		want = append(want, string(it.Structured())+"\n")
 	}
 	got, err := os.ReadFile(path)
 	if err != nil || string(got) != strings.Join(want, "") {
@@ -50,27 +42,29 @@ func TestFileAppendsLines(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "when needed")
 	path := filepath.Join(dir, "acme", "events.ndjson")
 	d := openTestFile(t, dir, "acme/events.ndjson")
-	deliverAll(t, d, "a/1", "b/1")
-	deliverAll(t, d, "a/2")
+	drivertest.DeliverAll(t, d, "a/1", "b/1")
+	drivertest.DeliverAll(t, d, "a/2")
 	wantFile(t, path, "a/1", "b/1", "a/2")
 	// Rotated away: the next batch goes to a new file of the name.
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
-	deliverAll(t, d, "a/3")
+	drivertest.DeliverAll(t, d, "a/3")
 	wantFile(t, path, "a/3")
 	wantFile(t, path+".1", "a/1", "b/1", "a/2")
 }
+
+func line(name string) string { return string(drivertest.Events(name)[0].Structured()) + "\n" }
 
 func TestFileCutsATornLine(t *testing.T) {
 	for name, tc := range map[string]struct {
 		before string
 		keep   []string
 	}{
-		"in the middle":    {`{"name":"a/1"}` + "\n" + `{"name":"b`, []string{"a/1", "b/1"}},
+		"in the middle":    {line("a/1") + `{"name":"b`, []string{"a/1", "b/1"}},
 		"the first line":   {`{"name":"a`, []string{"b/1"}},
-		"longer than read": {`{"name":"a/1"}` + "\n" + strings.Repeat("x", 200_000), []string{"a/1", "b/1"}},
-		"not torn":         {`{"name":"a/1"}` + "\n", []string{"a/1", "b/1"}},
+		"longer than read": {line("a/1") + strings.Repeat("x", 200_000), []string{"a/1", "b/1"}},
+		"not torn":         {line("a/1"), []string{"a/1", "b/1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -78,7 +72,7 @@ func TestFileCutsATornLine(t *testing.T) {
 			if err := os.WriteFile(path, []byte(tc.before), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			deliverAll(t, openTestFile(t, dir, "x"), "b/1")
+			drivertest.DeliverAll(t, openTestFile(t, dir, "x"), "b/1")
 			wantFile(t, path, tc.keep...)
 		})
 	}
@@ -87,11 +81,11 @@ func TestFileCutsATornLine(t *testing.T) {
 func TestFileCannotLeaveItsFolder(t *testing.T) {
 	for _, path := range []string{"", ".", "..", "../x", "/etc/passwd", "a/../../x", "a/..", "./x", "a//b", "a/", `a\b`, "a\x00b", "a\nb", strings.Repeat("x", 256)} {
 		in, _ := json.Marshal(fileConfig{Path: path})
-		if _, err := parseFile(in, Settings{SinkDir: "/sinks"}); !errors.Is(err, fault.Invalid) {
+		if _, err := Parse(in, nil, driver.Settings{SinkDir: "/sinks"}); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v", path, err)
 		}
 	}
-	if _, err := parseFile(json.RawMessage(`{"path":"x"}`), Settings{}); !errors.Is(err, fault.Invalid) {
+	if _, err := Parse(json.RawMessage(`{"path":"x"}`), nil, driver.Settings{}); !errors.Is(err, fault.Invalid) {
 		t.Errorf("without a folder: %v", err)
 	}
 	outside, dir := t.TempDir(), t.TempDir()
@@ -102,8 +96,8 @@ func TestFileCannotLeaveItsFolder(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"file", "folder/x", "up"} {
-		out := openTestFile(t, dir, name).Deliver(t.Context(), items("a/1"), soon())[0]
-		if out.verdict != retry || !out.unreachable || strings.Contains(out.reason, outside) {
+		out := openTestFile(t, dir, name).Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon())[0]
+		if out.Verdict != driver.Retry || !out.Unreachable || strings.Contains(out.Reason, outside) {
 			t.Errorf("%s: %+v", name, out)
 		}
 	}
@@ -113,19 +107,19 @@ func TestFileCannotLeaveItsFolder(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := openTestFile(t, dir, "pipe").Deliver(t.Context(), items("a/1"), soon())[0]; out.verdict != retry {
+	if out := openTestFile(t, dir, "pipe").Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon())[0]; out.Verdict != driver.Retry {
 		t.Errorf("a pipe: %+v", out)
 	}
 }
 
 func TestStdout(t *testing.T) {
 	var out bytes.Buffer
-	d, err := openStdout(opening{settings: Settings{Stdout: &out}})
+	d, err := OpenStdout(driver.Opening{Settings: driver.Settings{Stdout: &out}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	deliverAll(t, d, "a/1", "a/2")
-	if out.String() != "{\"name\":\"a/1\"}\n{\"name\":\"a/2\"}\n" {
+	drivertest.DeliverAll(t, d, "a/1", "a/2")
+	if out.String() != line("a/1")+line("a/2") {
 		t.Error(out.String())
 	}
 }

@@ -1,4 +1,4 @@
-package sinks
+package nats
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 )
 
 // natsLink is one connection. It is never repaired, only replaced: the client's
@@ -22,7 +24,7 @@ type natsLink struct {
 }
 
 // natsDialer has the guard dial for the client.
-type natsDialer struct{ guard *guard }
+type natsDialer struct{ guard *netguard.Guard }
 
 func (d natsDialer) Dial(network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -108,8 +110,8 @@ func describeNATS(err error) string {
 	var dns *net.DNSError
 	var op *net.OpError
 	switch {
-	case errors.Is(err, errForbiddenTarget):
-		return errForbiddenTarget.Error()
+	case errors.Is(err, netguard.ErrForbidden):
+		return netguard.ErrForbidden.Error()
 	case errors.Is(err, nats.ErrNoServers):
 		return "the server does not answer"
 	case errors.As(err, &dns):

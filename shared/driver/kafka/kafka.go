@@ -1,24 +1,21 @@
-package sinks
+// Package kafka is the sink that produces to a topic of a Kafka cluster.
+package kafka
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	cloudevents "github.com/cloudevents/sdk-go/v2"
-	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
 
-	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -47,45 +44,53 @@ const (
 	maxCredentials = 256
 )
 
-func parseKafka(in json.RawMessage, s Settings) (config, error) {
+// Parse checks the configuration of a Kafka sink.
+func Parse(in json.RawMessage, prior []byte, s driver.Settings) (driver.Config, error) {
 	var c kafkaConfig
-	if err := decodeConfig(in, &c); err != nil {
-		return config{}, err
+	if err := driver.DecodeConfig(in, &c); err != nil {
+		return driver.Config{}, err
 	}
 	if len(c.Brokers) == 0 || len(c.Brokers) > maxBrokers {
-		return config{}, invalid("config/brokers", "must be one to 20 brokers")
+		return driver.Config{}, driver.Invalid("config/brokers", "must be one to 20 brokers")
 	}
 	for _, b := range c.Brokers {
-		if err := checkBroker(b, newGuard(s.AllowPrivate)); err != nil {
-			return config{}, err
+		if err := checkBroker(b, netguard.New(s.AllowPrivate)); err != nil {
+			return driver.Config{}, err
 		}
 	}
 	if !isTopic(expandTopic(c.Topic, "x", "x")) {
-		return config{}, invalid("config/topic", "must be letters, digits, '.', '-', '_', {org} and {app}, at most 249")
+		return driver.Config{}, driver.Invalid("config/topic", "must be letters, digits, '.', '-', '_', {org} and {app}, at most 249")
 	}
 	if c.SASL == nil {
-		return config{public: c}, nil
+		return driver.Config{Public: c}, nil
 	}
 	given := *c.SASL
+	if given.Password == "" && prior != nil {
+		var kept kafkaSecrets
+		if err := driver.Prior(prior, &kept); err != nil {
+			return driver.Config{}, err
+		}
+		given.Password = kept.Password
+	}
 	if given.Username == "" || given.Password == "" || len(given.Username) > maxCredentials || len(given.Password) > maxCredentials {
-		return config{}, invalid("config/sasl", "must have a username and a password of at most 256 bytes")
+		return driver.Config{}, driver.Invalid("config/sasl", "must have a username and a password of at most 256 bytes")
 	}
 	if _, err := given.mechanism(given.Password); err != nil {
-		return config{}, err
+		return driver.Config{}, err
 	}
 	c.SASL = &kafkaSASL{Mechanism: given.Mechanism, Username: given.Username}
-	return config{public: c, secrets: kafkaSecrets{given.Password}}, nil
+	return driver.Config{Public: c, Secrets: kafkaSecrets{given.Password}}, nil
 }
 
 // checkBroker reads one host and port. The brokers that these name in turn are
 // looked at when they are dialled.
-func checkBroker(b string, g *guard) error {
-	u, err := g.target("kafka://"+b, "kafka")
-	if f := fault.Of(err); f != nil && len(f.Fields) > 0 {
-		return invalid("config/brokers", f.Fields[0].Detail)
+func checkBroker(b string, g *netguard.Guard) error {
+	u, err := g.URL("kafka://"+b, "kafka")
+	if err != nil {
+		return driver.Invalid("config/brokers", err.Error())
 	}
-	if err != nil || u.Host != b || u.Port() == "" {
-		return invalid("config/brokers", "must each be a host and a port")
+	if u.Host != b || u.Port() == "" {
+		return driver.Invalid("config/brokers", "must each be a host and a port")
 	}
 	return nil
 }
@@ -95,7 +100,7 @@ func expandTopic(template, org, app string) string {
 }
 
 func isTopic(s string) bool {
-	bad := strings.ContainsFunc(s, func(r rune) bool { return r > 0x7f || !isPlain(byte(r)) && r != '.' })
+	bad := strings.ContainsFunc(s, func(r rune) bool { return r > 0x7f || !driver.IsPlain(byte(r)) && r != '.' })
 	return !bad && s != "" && s != "." && s != ".." && len(s) <= maxTopic
 }
 
@@ -110,10 +115,10 @@ func (c kafkaSASL) mechanism(password string) (sasl.Mechanism, error) {
 	case "scram-sha-512":
 		m, err = scram.Mechanism(scram.SHA512, c.Username, password)
 	default:
-		return nil, invalid("config/sasl/mechanism", "must be plain, scram-sha-256 or scram-sha-512")
+		return nil, driver.Invalid("config/sasl/mechanism", "must be plain, scram-sha-256 or scram-sha-512")
 	}
 	if err != nil {
-		return nil, invalid("config/sasl", "has a username or password with characters that SCRAM does not know")
+		return nil, driver.Invalid("config/sasl", "has a username or password with characters that SCRAM does not know")
 	}
 	return m, nil
 }
@@ -141,15 +146,13 @@ type kafkaTopic struct {
 	closed bool
 }
 
-func openKafka(o opening) (driver, error) {
+// Open makes a driver of it.
+func Open(o driver.Opening) (driver.Driver, error) {
 	var c kafkaConfig
 	var s kafkaSecrets
-	err := json.Unmarshal(o.sink.Config, &c)
-	if err == nil && o.secrets != nil {
-		err = json.Unmarshal(o.secrets, &s)
-	}
-	d := &kafkaTopic{org: o.sink.Org, config: c}
-	d.dialer = kafkaDialer{guard: newGuard(o.settings.AllowPrivate), tls: c.TLS, limit: o.settings.AttemptTimeout}
+	err := o.Read(&c, &s)
+	d := &kafkaTopic{org: o.Org, config: c}
+	d.dialer = kafkaDialer{guard: netguard.New(o.AllowPrivate), tls: c.TLS, limit: o.AttemptTimeout}
 	if err == nil && c.SASL != nil {
 		d.dialer.sasl, err = c.SASL.mechanism(s.Password)
 	}
@@ -167,8 +170,8 @@ type lane struct {
 }
 
 // Deliver produces the partitions side by side, each in order.
-func (d *kafkaTopic) Deliver(ctx context.Context, batch []item, until time.Time) []outcome {
-	outs := make([]outcome, len(batch))
+func (d *kafkaTopic) Deliver(ctx context.Context, batch []driver.Event, until time.Time) []driver.Outcome {
+	outs := make([]driver.Outcome, len(batch))
 	if !time.Now().Before(until) {
 		return outs
 	}
@@ -184,10 +187,7 @@ func (d *kafkaTopic) Deliver(ctx context.Context, batch []item, until time.Time)
 		if ctx.Err() != nil {
 			return outs // we broke it off ourselves
 		}
-		for i := range outs {
-			outs[i] = outcome{verdict: retry, unreachable: true, reason: describeKafka(err)}
-		}
-		return firstOfEach(batch, outs)
+		return driver.None(batch, describeKafka(err))
 	}
 	var wg sync.WaitGroup
 	for _, l := range lanes {
@@ -203,7 +203,7 @@ func (d *kafkaTopic) Deliver(ctx context.Context, batch []item, until time.Time)
 var balancer = kafka.Murmur2Balancer{Consistent: true}
 
 // lanes divides a batch by partition.
-func (d *kafkaTopic) lanes(ctx context.Context, link *kafkaLink, batch []item) ([]lane, error) {
+func (d *kafkaTopic) lanes(ctx context.Context, link *kafkaLink, batch []driver.Event) ([]lane, error) {
 	var out []lane
 	type place struct {
 		topic     string
@@ -211,7 +211,7 @@ func (d *kafkaTopic) lanes(ctx context.Context, link *kafkaLink, batch []item) (
 	}
 	found := map[place]int{}
 	for i, it := range batch {
-		topic := expandTopic(d.config.Topic, string(d.org), string(it.key.App))
+		topic := expandTopic(d.config.Topic, string(d.org), string(it.Key.App))
 		if !isTopic(topic) {
 			return nil, errors.New("the topic's name is too long with the organization's and formation's names in it")
 		}
@@ -223,7 +223,7 @@ func (d *kafkaTopic) lanes(ctx context.Context, link *kafkaLink, batch []item) (
 		for n := range numbers {
 			numbers[n] = n
 		}
-		p := place{topic, int32(balancer.Balance(kafka.Message{Key: []byte(it.document)}, numbers...))} //nolint:gosec // below the count
+		p := place{topic, int32(balancer.Balance(kafka.Message{Key: []byte(it.Document)}, numbers...))} //nolint:gosec // below the count
 		n, ok := found[p]
 		if !ok {
 			n = len(out)
@@ -240,8 +240,8 @@ type laneRun struct {
 	*kafkaTopic
 	lane
 	link  *kafkaLink
-	batch []item
-	outs  []outcome
+	batch []driver.Event
+	outs  []driver.Outcome
 	until time.Time
 	moved bool // the leader was looked up anew already
 }
@@ -253,9 +253,9 @@ const requestBytes = 900_000
 func (r *laneRun) run(ctx context.Context) {
 	left := r.places
 	for len(left) > 0 {
-		n, size := 1, len(r.batch[left[0]].body)
-		for n < len(left) && size+len(r.batch[left[n]].body) <= requestBytes {
-			size += len(r.batch[left[n]].body)
+		n, size := 1, r.batch[left[0]].Size()
+		for n < len(left) && size+r.batch[left[n]].Size() <= requestBytes {
+			size += r.batch[left[n]].Size()
 			n++
 		}
 		if !r.put(ctx, left[:n]) {
@@ -269,13 +269,13 @@ func (r *laneRun) run(ctx context.Context) {
 func (r *laneRun) passable(places []int) []int {
 	stuck := map[string]bool{}
 	for _, i := range r.places {
-		if r.outs[i].verdict == refused {
-			stuck[documentOf(r.batch[i])] = true
+		if r.outs[i].Verdict == driver.Refused {
+			stuck[driver.DocumentOf(r.batch[i])] = true
 		}
 	}
 	var out []int
 	for _, i := range places {
-		if !stuck[documentOf(r.batch[i])] {
+		if !stuck[driver.DocumentOf(r.batch[i])] {
 			out = append(out, i)
 		}
 	}
@@ -295,11 +295,7 @@ func (r *laneRun) put(ctx context.Context, places []int) bool {
 	}
 	records := make([]kafka.Record, len(places))
 	for n, i := range places {
-		var err error
-		if records[n], err = kafkaRecord(r.batch[i]); err != nil {
-			r.outs[i] = outcome{verdict: refused, reason: err.Error()}
-			return r.put(ctx, places[:n]) && r.put(ctx, r.passable(places[n+1:]))
-		}
+		records[n] = kafkaRecord(r.batch[i])
 	}
 	err := r.link.produce(ctx, r.until, r.topic, r.partition, records)
 	if errors.Is(err, kafka.NotLeaderForPartition) && !r.moved {
@@ -312,7 +308,7 @@ func (r *laneRun) put(ctx context.Context, places []int) bool {
 	switch {
 	case err == nil:
 		for _, i := range places {
-			r.outs[i] = outcome{verdict: delivered}
+			r.outs[i] = driver.Outcome{Verdict: driver.Delivered}
 		}
 		return true
 	case errors.Is(err, errLate):
@@ -321,7 +317,7 @@ func (r *laneRun) put(ctx context.Context, places []int) bool {
 		r.fail(ctx, places, err)
 		return false
 	case len(places) == 1:
-		r.outs[places[0]] = outcome{verdict: refused, reason: describeKafka(err)}
+		r.outs[places[0]] = driver.Outcome{Verdict: driver.Refused, Reason: describeKafka(err)}
 		return true
 	}
 	half := len(places) / 2
@@ -349,43 +345,26 @@ func (r *laneRun) fail(ctx context.Context, places []int, err error) {
 	}
 	seen := map[string]bool{}
 	for _, i := range places {
-		if name := documentOf(r.batch[i]); !seen[name] {
+		if name := driver.DocumentOf(r.batch[i]); !seen[name] {
 			seen[name] = true
-			r.outs[i] = outcome{verdict: retry, unreachable: true, reason: describeKafka(err)}
+			r.outs[i] = driver.Outcome{Verdict: driver.Retry, Unreachable: true, Reason: describeKafka(err)}
 		}
 	}
 }
 
 // kafkaRecord is an event in the binary mode of CloudEvents' Kafka binding.
-func kafkaRecord(it item) (kafka.Record, error) {
-	var e cloudevents.Event
-	if err := e.UnmarshalJSON(it.body); err != nil {
-		return kafka.Record{}, fmt.Errorf("the event cannot be read: %w", err)
-	}
-	var headers []kafka.Header
-	add := func(name, value string) {
-		if value != "" {
-			headers = append(headers, kafka.Header{Key: name, Value: []byte(value)})
+func kafkaRecord(it driver.Event) kafka.Record {
+	headers := make([]kafka.Header, 0, len(it.Attributes))
+	for _, a := range it.Attributes {
+		name := "ce_" + a.Name
+		if a.Name == "datacontenttype" {
+			name = "content-type"
 		}
-	}
-	add("content-type", e.DataContentType())
-	add("ce_specversion", e.SpecVersion())
-	add("ce_id", e.ID())
-	add("ce_source", e.Source())
-	add("ce_type", e.Type())
-	add("ce_subject", e.Subject())
-	add("ce_dataschema", e.DataSchema())
-	if t := e.Time(); !t.IsZero() {
-		add("ce_time", types.FormatTime(t))
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.Extensions())) {
-		text, err := types.Format(e.Extensions()[name])
-		if err != nil {
-			return kafka.Record{}, fmt.Errorf("the event's %s cannot be written: %w", name, err)
+		if a.Value != "" {
+			headers = append(headers, kafka.Header{Key: name, Value: []byte(a.Value)})
 		}
-		add("ce_"+name, text)
 	}
 	// No time: the record's is that of its sending. A broker may delete by it, and
 	// what is old here is new there.
-	return kafka.Record{Key: kafka.NewBytes([]byte(it.document)), Value: kafka.NewBytes(e.Data()), Headers: headers}, nil
+	return kafka.Record{Key: kafka.NewBytes([]byte(it.Document)), Value: kafka.NewBytes(it.Data), Headers: headers}
 }

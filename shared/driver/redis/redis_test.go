@@ -1,4 +1,4 @@
-package sinks
+package redis
 
 import (
 	"context"
@@ -21,27 +21,29 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/drivertest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
 )
 
 // openTestRedis makes a sink as the API would, and its driver.
-func openTestRedis(t testing.TB, config string, s Settings) *redisStream {
+func openTestRedis(t testing.TB, config string, s driver.Settings) *redisStream {
 	t.Helper()
 	if s.AttemptTimeout == 0 {
 		s.AttemptTimeout = 5 * time.Second
 	}
-	made, err := parseRedis(json.RawMessage(config), Settings{AllowPrivate: loopback})
+	made, err := Parse(json.RawMessage(config), nil, driver.Settings{AllowPrivate: drivertest.Loopback})
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, _ := json.Marshal(made.public)
+	public, _ := json.Marshal(made.Public)
 	var secrets []byte
-	if made.secrets != nil {
-		secrets, _ = json.Marshal(made.secrets)
+	if made.Secrets != nil {
+		secrets, _ = json.Marshal(made.Secrets)
 	}
-	d, err := openRedis(opening{sink: delivery.Sink{Org: "acme", ID: "s", Config: public}, secrets: secrets, settings: s})
+	d, err := Open(driver.Opening{Org: "acme", Sink: "s", Config: public, Secrets: secrets, Settings: s})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +53,7 @@ func openTestRedis(t testing.TB, config string, s Settings) *redisStream {
 
 func redisAt(t testing.TB, addr string, more string) *redisStream {
 	t.Helper()
-	return openTestRedis(t, `{"url":"redis://`+addr+`"`+more+`}`, Settings{AllowPrivate: loopback})
+	return openTestRedis(t, `{"url":"redis://`+addr+`"`+more+`}`, driver.Settings{AllowPrivate: drivertest.Loopback})
 }
 
 func redisClient(t testing.TB, addr string) *redis.Client {
@@ -77,13 +79,13 @@ func entries(t testing.TB, c *redis.Client, stream string) []string {
 	return out
 }
 
-func wantUnreachable(t *testing.T, outs []outcome, reason string) {
+func wantUnreachable(t *testing.T, outs []driver.Outcome, reason string) {
 	t.Helper()
-	if outs[0].verdict != retry || !outs[0].unreachable || !strings.Contains(outs[0].reason, reason) {
+	if outs[0].Verdict != driver.Retry || !outs[0].Unreachable || !strings.Contains(outs[0].Reason, reason) {
 		t.Errorf("want %q, got %+v", reason, outs[0])
 	}
 	for _, o := range outs[1:] {
-		if o.verdict == delivered || o.verdict == refused {
+		if o.Verdict == driver.Delivered || o.Verdict == driver.Refused {
 			t.Errorf("%+v", o)
 		}
 	}
@@ -92,8 +94,8 @@ func wantUnreachable(t *testing.T, outs []outcome, reason string) {
 func TestRedisAppends(t *testing.T) {
 	addr := testenv.Redis(t)
 	d, c := redisAt(t, addr, ""), redisClient(t, addr)
-	deliverAll(t, d, "notes:7/1", "b/1", "b/2")
-	deliverAll(t, d, "b/2", "b/3") // a repeat, after a crash
+	drivertest.DeliverAll(t, d, "notes:7/1", "b/1", "b/2")
+	drivertest.DeliverAll(t, d, "b/2", "b/3") // a repeat, after a crash
 	if got := strings.Join(entries(t, c, testStream), ","); got != "id-notes:7/1,id-b/1,id-b/2,id-b/2,id-b/3" {
 		t.Errorf("%q", got)
 	}
@@ -106,8 +108,8 @@ func TestRedisAppends(t *testing.T) {
 		t.Errorf("%d connections kept", n)
 	}
 	// Another database, another name.
-	other := openTestRedis(t, `{"url":"redis://`+addr+`/3","stream":"cdc:{app}/{org}.x"}`, Settings{AllowPrivate: loopback})
-	deliverAll(t, other, "a/1")
+	other := openTestRedis(t, `{"url":"redis://`+addr+`/3","stream":"cdc:{app}/{org}.x"}`, driver.Settings{AllowPrivate: drivertest.Loopback})
+	drivertest.DeliverAll(t, other, "a/1")
 	inThree := redis.NewClient(&redis.Options{Addr: addr, DB: 3})
 	defer inThree.Close()
 	if got := entries(t, inThree, "cdc:logistics/acme.x"); len(got) != 1 {
@@ -124,24 +126,24 @@ func TestRedisSendsInChunks(t *testing.T) {
 	for n := range 3*redisChunkEvents + 7 {
 		names = append(names, fmt.Sprintf("%c/%d", 'a'+n%3, n))
 	}
-	batch := items(names...)
+	batch := drivertest.Events(names...)
 	for _, i := range []int{5, 6, 300} {
-		batch[i].body = make([]byte, redisChunkBytes-1000*i)
+		batch[i] = drivertest.Swell(batch[i], redisChunkBytes-1000*i)
 	}
-	batch[400].body = make([]byte, 3<<20) // one that is alone
-	for i, o := range d.Deliver(t.Context(), batch, soon()) {
-		if o.verdict != delivered {
+	batch[400] = drivertest.Swell(batch[400], 3<<20) // one that is alone
+	for i, o := range d.Deliver(t.Context(), batch, drivertest.Soon()) {
+		if o.Verdict != driver.Delivered {
 			t.Fatalf("%d: %+v", i, o)
 		}
 	}
 	got := entries(t, c, testStream)
 	for i := range batch {
-		if got[i] != batch[i].id {
-			t.Fatalf("%d is %s, not %s", i, got[i], batch[i].id)
+		if got[i] != batch[i].ID {
+			t.Fatalf("%d is %s, not %s", i, got[i], batch[i].ID)
 		}
 	}
 	for i, o := range d.Deliver(t.Context(), batch, time.Now()) {
-		if o != (outcome{}) {
+		if o != (driver.Outcome{}) {
 			t.Fatalf("%d: %+v", i, o)
 		}
 	}
@@ -157,7 +159,7 @@ func TestRedisTrims(t *testing.T) {
 	for n := range 2000 {
 		names = append(names, fmt.Sprint("a/", n))
 	}
-	deliverAll(t, d, names...)
+	drivertest.DeliverAll(t, d, names...)
 	got := entries(t, c, testStream)
 	// The server cuts whole nodes only, of 100 entries unless set otherwise.
 	if len(got) < 100 || len(got) > 300 || got[len(got)-1] != "id-a/1999" {
@@ -172,9 +174,9 @@ func TestRedisAuthenticates(t *testing.T) {
 	if err := admin.Do(t.Context(), "ACL", "SETUSER", "writer", "on", ">pen", "~peat.*", "+xadd", "+multi", "+exec", "+ping").Err(); err != nil {
 		t.Fatal(err)
 	}
-	deliverAll(t, redisAt(t, s.Addr, `,"password":"hush"`), "a/1")
+	drivertest.DeliverAll(t, redisAt(t, s.Addr, `,"password":"hush"`), "a/1")
 	// Who may not ask for the server's settings delivers all the same.
-	deliverAll(t, redisAt(t, s.Addr, `,"username":"writer","password":"pen"`), "a/2")
+	drivertest.DeliverAll(t, redisAt(t, s.Addr, `,"username":"writer","password":"pen"`), "a/2")
 	for name, tc := range map[string]struct{ more, reason string }{
 		"no password":      {"", "NOAUTH"},
 		"a wrong one":      {`,"password":"wrong"`, "WRONGPASS"},
@@ -182,10 +184,10 @@ func TestRedisAuthenticates(t *testing.T) {
 		"a stream of none": {`,"username":"writer","password":"pen","stream":"other"`, "NOPERM"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			outs := redisAt(t, s.Addr, tc.more).Deliver(t.Context(), items("a/3", "a/4", "b/1"), soon())
+			outs := redisAt(t, s.Addr, tc.more).Deliver(t.Context(), drivertest.Events("a/3", "a/4", "b/1"), drivertest.Soon())
 			wantUnreachable(t, outs, tc.reason)
-			if strings.Contains(outs[0].reason, "hush") || strings.Contains(outs[0].reason, s.Addr) {
-				t.Error(outs[0].reason)
+			if strings.Contains(outs[0].Reason, "hush") || strings.Contains(outs[0].Reason, s.Addr) {
+				t.Error(outs[0].Reason)
 			}
 		})
 	}
@@ -200,23 +202,23 @@ func TestRedisErrorsOfTheServer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	batch := items("a/1", "a/2", "b/1")
+	batch := drivertest.Events("a/1", "a/2", "b/1")
 	do("SET", testStream, "x")
-	wantUnreachable(t, d.Deliver(t.Context(), batch, soon()), "holds something else")
+	wantUnreachable(t, d.Deliver(t.Context(), batch, drivertest.Soon()), "holds something else")
 	do("DEL", testStream)
 	do("CONFIG", "SET", "maxmemory", "1")
-	wantUnreachable(t, d.Deliver(t.Context(), batch, soon()), "OOM")
+	wantUnreachable(t, d.Deliver(t.Context(), batch, drivertest.Soon()), "OOM")
 	do("CONFIG", "SET", "maxmemory", "0")
 	do("CONFIG", "SET", "min-replicas-to-write", "1")
-	wantUnreachable(t, d.Deliver(t.Context(), batch, soon()), "NOREPLICAS")
+	wantUnreachable(t, d.Deliver(t.Context(), batch, drivertest.Soon()), "NOREPLICAS")
 	do("CONFIG", "SET", "min-replicas-to-write", "0")
 	do("REPLICAOF", "127.0.0.1", "1")
-	wantUnreachable(t, d.Deliver(t.Context(), batch, soon()), "READONLY")
+	wantUnreachable(t, d.Deliver(t.Context(), batch, drivertest.Soon()), "READONLY")
 	do("REPLICAOF", "NO", "ONE")
 	if n := c.Exists(t.Context(), testStream).Val(); n != 0 {
 		t.Errorf("something was stored: %v", entries(t, c, testStream))
 	}
-	deliverAll(t, d, "a/1", "a/2", "b/1")
+	drivertest.DeliverAll(t, d, "a/1", "a/2", "b/1")
 }
 
 func TestRedisRefusesWhatIsTooLarge(t *testing.T) {
@@ -230,14 +232,14 @@ func TestRedisRefusesWhatIsTooLarge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := redisAt(t, s.Addr, more+`,"stream":"`+strings.ReplaceAll(name, " ", "-")+`"`)
-			batch := items("a/1", "a/2", "a/3", "b/1", "b/2")
-			batch[1].body = make([]byte, 6<<20)
-			outs := d.Deliver(t.Context(), batch, soon())
-			if outs[0].verdict != delivered || outs[2].verdict != untried || outs[3].verdict != delivered || outs[4].verdict != delivered {
+			batch := drivertest.Events("a/1", "a/2", "a/3", "b/1", "b/2")
+			batch[1] = drivertest.Swell(batch[1], 6<<20)
+			outs := d.Deliver(t.Context(), batch, drivertest.Soon())
+			if outs[0].Verdict != driver.Delivered || outs[2].Verdict != driver.Untried || outs[3].Verdict != driver.Delivered || outs[4].Verdict != driver.Delivered {
 				t.Errorf("%+v", outs)
 			}
 			// Its last word may be lost in the noise of the closing connection.
-			if o := outs[1]; o.unreachable || o.verdict != refused && (more == "" || o.verdict != retry) {
+			if o := outs[1]; o.Unreachable || o.Verdict != driver.Refused && (more == "" || o.Verdict != driver.Retry) {
 				t.Errorf("%+v", o)
 			}
 			if got := strings.Join(entries(t, redisClient(t, s.Addr), d.config.Stream), ","); got != "id-a/1,id-b/1,id-b/2" {
@@ -252,7 +254,7 @@ func TestRedisRefusesWhatIsTooLarge(t *testing.T) {
 func TestRedisServerRestartsMidBatch(t *testing.T) {
 	s := testenv.StartRedis(t)
 	d := redisAt(t, s.Addr, "")
-	deliverAll(t, d, "warm/1")
+	drivertest.DeliverAll(t, d, "warm/1")
 	const each = 4000
 	var names []string
 	for n := range each {
@@ -260,7 +262,7 @@ func TestRedisServerRestartsMidBatch(t *testing.T) {
 			names = append(names, fmt.Sprintf("%s/%d", doc, n+1))
 		}
 	}
-	todo := items(names...)
+	todo := drivertest.Events(names...)
 	watch := redisClient(t, s.Addr)
 	killed := make(chan struct{})
 	go func() {
@@ -275,26 +277,26 @@ func TestRedisServerRestartsMidBatch(t *testing.T) {
 		if round > 100 {
 			t.Fatal("never completed")
 		}
-		outs := d.Deliver(t.Context(), todo, soon())
-		var rest []item
+		outs := d.Deliver(t.Context(), todo, drivertest.Soon())
+		var rest []driver.Event
 		stuck := map[string]bool{}
 		for i, o := range outs {
-			if o.verdict == delivered {
-				if stuck[todo[i].document] {
-					t.Fatalf("%s passed an earlier one", todo[i].id)
+			if o.Verdict == driver.Delivered {
+				if stuck[todo[i].Document] {
+					t.Fatalf("%s passed an earlier one", todo[i].ID)
 				}
 				continue
 			}
-			stuck[todo[i].document] = true
+			stuck[todo[i].Document] = true
 			rest = append(rest, todo[i])
 		}
 		if todo = rest; len(todo) > 0 && !broken {
 			broken = true
-			if o := outs[len(outs)-len(todo)]; o.verdict != retry || !o.unreachable {
+			if o := outs[len(outs)-len(todo)]; o.Verdict != driver.Retry || !o.Unreachable {
 				t.Errorf("%+v", o)
 			}
 			<-killed
-			wantUnreachable(t, d.Deliver(t.Context(), todo[:3], soon()), "refused")
+			wantUnreachable(t, d.Deliver(t.Context(), todo[:3], drivertest.Soon()), "refused")
 			s.Restart()
 		}
 	}
@@ -322,10 +324,10 @@ func TestRedisServerRestartsMidBatch(t *testing.T) {
 func TestRedisKeptConnectionIsAskedFirst(t *testing.T) {
 	s := testenv.StartRedis(t)
 	d := redisAt(t, s.Addr, "")
-	deliverAll(t, d, "a/1")
+	drivertest.DeliverAll(t, d, "a/1")
 	s.Restart()
 	d.idle[0].used = time.Now().Add(-time.Minute)
-	deliverAll(t, d, "a/2")
+	drivertest.DeliverAll(t, d, "a/2")
 }
 
 func TestRedisThatHangs(t *testing.T) {
@@ -335,26 +337,26 @@ func TestRedisThatHangs(t *testing.T) {
 	}
 	defer l.Close()
 	config := `{"url":"redis://` + l.Addr().String() + `"}`
-	d := openTestRedis(t, config, Settings{AllowPrivate: loopback, AttemptTimeout: 100 * time.Millisecond})
-	wantUnreachable(t, d.Deliver(t.Context(), items("a/1", "b/1"), soon()), "no answer within 100ms")
+	d := openTestRedis(t, config, driver.Settings{AllowPrivate: drivertest.Loopback, AttemptTimeout: 100 * time.Millisecond})
+	wantUnreachable(t, d.Deliver(t.Context(), drivertest.Events("a/1", "b/1"), drivertest.Soon()), "no answer within 100ms")
 	// Cancelling breaks off what was begun, and is nobody's fault.
-	d = openTestRedis(t, config, Settings{AllowPrivate: loopback, AttemptTimeout: time.Minute})
+	d = openTestRedis(t, config, driver.Settings{AllowPrivate: drivertest.Loopback, AttemptTimeout: time.Minute})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if outs := d.Deliver(ctx, items("a/1"), soon()); outs[0] != (outcome{}) || time.Since(began) > 10*time.Second {
+	if outs := d.Deliver(ctx, drivertest.Events("a/1"), drivertest.Soon()); outs[0] != (driver.Outcome{}) || time.Since(began) > 10*time.Second {
 		t.Errorf("%+v after %s", outs, time.Since(began))
 	}
 	addr := testenv.Redis(t)
-	d = openTestRedis(t, `{"url":"redis://`+addr+`"}`, Settings{AllowPrivate: loopback, AttemptTimeout: time.Minute})
-	deliverAll(t, d, "a/1")
+	d = openTestRedis(t, `{"url":"redis://`+addr+`"}`, driver.Settings{AllowPrivate: drivertest.Loopback, AttemptTimeout: time.Minute})
+	drivertest.DeliverAll(t, d, "a/1")
 	if err := redisClient(t, addr).Do(t.Context(), "CLIENT", "PAUSE", "20000", "WRITE").Err(); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
 	began = time.Now()
-	if outs := d.Deliver(ctx, items("a/2"), soon()); outs[0] != (outcome{}) || time.Since(began) > 10*time.Second {
+	if outs := d.Deliver(ctx, drivertest.Events("a/2"), drivertest.Soon()); outs[0] != (driver.Outcome{}) || time.Since(began) > 10*time.Second {
 		t.Errorf("%+v after %s", outs, time.Since(began))
 	}
 }
@@ -362,7 +364,7 @@ func TestRedisThatHangs(t *testing.T) {
 func TestRedisWaitsForReplicas(t *testing.T) {
 	s := testenv.StartRedis(t)
 	d := redisAt(t, s.Addr, `,"wait":{"replicas":1,"timeout_ms":200}`)
-	wantUnreachable(t, d.Deliver(t.Context(), items("a/1", "a/2"), soon()), "too few replicas have the events: 0 of 1")
+	wantUnreachable(t, d.Deliver(t.Context(), drivertest.Events("a/1", "a/2"), drivertest.Soon()), "too few replicas have the events: 0 of 1")
 	_, port, _ := net.SplitHostPort(s.Addr)
 	replica := testenv.StartRedis(t, "--replicaof", "127.0.0.1 "+port)
 	c := redisClient(t, replica.Addr)
@@ -374,7 +376,7 @@ func TestRedisWaitsForReplicas(t *testing.T) {
 		}
 	}
 	d = redisAt(t, s.Addr, `,"wait":{"replicas":1,"timeout_ms":5000}`)
-	deliverAll(t, d, "a/1", "a/2")
+	drivertest.DeliverAll(t, d, "a/1", "a/2")
 	if got := entries(t, c, testStream); got[len(got)-1] != "id-a/2" {
 		t.Error(got)
 	}
@@ -383,7 +385,7 @@ func TestRedisWaitsForReplicas(t *testing.T) {
 func TestRedisVerifiesTLS(t *testing.T) {
 	dir := t.TempDir()
 	cert, key, roots := selfSigned(t, dir)
-	// The port that start looks at stays plain; TLS has one of its own.
+	// The port that drivertest.Start looks at stays plain; TLS has one of its own.
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -392,12 +394,12 @@ func TestRedisVerifiesTLS(t *testing.T) {
 	_ = l.Close()
 	s := testenv.StartRedis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 	config := `{"url":"rediss://127.0.0.1:` + port + `"}`
-	d := openTestRedis(t, config, Settings{AllowPrivate: loopback})
-	wantUnreachable(t, d.Deliver(t.Context(), items("a/1"), soon()), "certificate")
+	d := openTestRedis(t, config, driver.Settings{AllowPrivate: drivertest.Loopback})
+	wantUnreachable(t, d.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon()), "certificate")
 	d.tls.RootCAs = roots
-	deliverAll(t, d, "a/1")
-	d = openTestRedis(t, `{"url":"rediss://`+s.Addr+`"}`, Settings{AllowPrivate: loopback, AttemptTimeout: time.Second})
-	wantUnreachable(t, d.Deliver(t.Context(), items("a/2"), soon()), "")
+	drivertest.DeliverAll(t, d, "a/1")
+	d = openTestRedis(t, `{"url":"rediss://`+s.Addr+`"}`, driver.Settings{AllowPrivate: drivertest.Loopback, AttemptTimeout: time.Second})
+	wantUnreachable(t, d.Deliver(t.Context(), drivertest.Events("a/2"), drivertest.Soon()), "")
 	if got := entries(t, redisClient(t, s.Addr), testStream); len(got) != 1 {
 		t.Error(got)
 	}
@@ -432,13 +434,13 @@ func selfSigned(t *testing.T, dir string) (cert, key string, roots *x509.CertPoo
 
 func TestRedisIsGuarded(t *testing.T) {
 	addr := testenv.Redis(t)
-	d := openTestRedis(t, `{"url":"redis://`+addr+`"}`, Settings{})
-	wantUnreachable(t, d.Deliver(t.Context(), items("a/1", "b/1"), soon()), errForbiddenTarget.Error())
+	d := openTestRedis(t, `{"url":"redis://`+addr+`"}`, driver.Settings{})
+	wantUnreachable(t, d.Deliver(t.Context(), drivertest.Events("a/1", "b/1"), drivertest.Soon()), netguard.ErrForbidden.Error())
 	if c := redisClient(t, addr); c.Exists(t.Context(), testStream).Val() != 0 {
 		t.Error("delivered")
 	}
 	_ = d.Close()
-	wantUnreachable(t, d.Deliver(t.Context(), items("a/1"), soon()), "the sink was changed")
+	wantUnreachable(t, d.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon()), "the sink was changed")
 }
 
 func TestRedisConfigurationsThatAreRefused(t *testing.T) {
@@ -461,15 +463,15 @@ func TestRedisConfigurationsThatAreRefused(t *testing.T) {
 		"an option that is no one": `{"url":"redis://example.com","max_len":1}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := parseRedis(json.RawMessage(in), Settings{}); !errors.Is(err, fault.Invalid) {
+			if _, err := Parse(json.RawMessage(in), nil, driver.Settings{}); !errors.Is(err, fault.Invalid) {
 				t.Errorf("%v", err)
 			}
 		})
 	}
-	made, err := parseRedis(json.RawMessage(`{"url":"rediss://example.com/2","username":"me","password":"hush","wait":{"replicas":2}}`), Settings{})
-	public, _ := json.Marshal(made.public)
+	made, err := Parse(json.RawMessage(`{"url":"rediss://example.com/2","username":"me","password":"hush","wait":{"replicas":2}}`), nil, driver.Settings{})
+	public, _ := json.Marshal(made.Public)
 	want := `{"url":"rediss://example.com/2","stream":"peat.{org}.{app}","username":"me","wait":{"replicas":2,"timeout_ms":1000}}`
-	if err != nil || string(public) != want || made.secrets != (redisSecrets{Password: "hush"}) {
+	if err != nil || string(public) != want || made.Secrets != (redisSecrets{Password: "hush"}) {
 		t.Errorf("%s %v", public, err)
 	}
 }

@@ -1,4 +1,5 @@
-package sinks
+// Package nats is the sink that publishes to a NATS JetStream stream.
+package nats
 
 import (
 	"context"
@@ -12,6 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -29,41 +32,45 @@ type natsSecrets struct {
 	Token    string `json:"token,omitempty"`
 }
 
-func parseNATS(in json.RawMessage, s Settings) (config, error) {
+// Parse checks the configuration of a NATS sink.
+func Parse(in json.RawMessage, prior []byte, s driver.Settings) (driver.Config, error) {
 	var all struct {
 		natsConfig
 		natsSecrets
 	}
-	if err := decodeConfig(in, &all); err != nil {
-		return config{}, err
+	if err := driver.Prior(prior, &all.natsSecrets); err != nil {
+		return driver.Config{}, err
+	}
+	if err := driver.DecodeConfig(in, &all); err != nil {
+		return driver.Config{}, err
 	}
 	c, secrets := all.natsConfig, all.natsSecrets
 	if c.URL == "" && s.NATSURL == "" {
-		return config{}, invalid("config/url", "is missing")
+		return driver.Config{}, driver.Invalid("config/url", "is missing")
 	}
 	if c.URL != "" {
-		u, err := newGuard(s.AllowPrivate).target(c.URL, "nats", "tls")
+		u, err := netguard.New(s.AllowPrivate).URL(c.URL, "nats", "tls")
 		if err != nil {
-			return config{}, err
+			return driver.Config{}, driver.Invalid("config/url", err.Error())
 		}
 		// The client would take what follows a comma for another server.
 		if strings.Trim(u.Path, "/")+u.RawQuery != "" || strings.Contains(c.URL, ",") {
-			return config{}, invalid("config/url", "must be one server's host and port")
+			return driver.Config{}, driver.Invalid("config/url", "must be one server's host and port")
 		}
 	}
 	switch {
 	case !isPrefix(c.SubjectPrefix) || len(c.SubjectPrefix) > 128:
-		return config{}, invalid("config/subject_prefix", "must be letters, digits, '-' and '_', at most 128, with single dots between them")
-	case c.Stream != "" && (len(c.Stream) > 128 || escapeToken(c.Stream) != c.Stream):
-		return config{}, invalid("config/stream", "may hold only letters, digits, '-' and '_', at most 128")
+		return driver.Config{}, driver.Invalid("config/subject_prefix", "must be letters, digits, '-' and '_', at most 128, with single dots between them")
+	case c.Stream != "" && (len(c.Stream) > 128 || EscapeToken(c.Stream) != c.Stream):
+		return driver.Config{}, driver.Invalid("config/stream", "may hold only letters, digits, '-' and '_', at most 128")
 	case secrets.Token != "" && c.Username+secrets.Password != "":
-		return config{}, invalid("config/token", "cannot go with a username and password")
+		return driver.Config{}, driver.Invalid("config/token", "cannot go with a username and password")
 	case (c.Username == "") != (secrets.Password == ""):
-		return config{}, invalid("config/username", "and password go together")
+		return driver.Config{}, driver.Invalid("config/username", "and password go together")
 	}
-	out := config{public: c}
+	out := driver.Config{Public: c}
 	if secrets != (natsSecrets{}) {
-		out.secrets = secrets
+		out.Secrets = secrets
 	}
 	return out, nil
 }
@@ -81,25 +88,22 @@ type natsStream struct {
 	closed bool
 }
 
-func openNATS(o opening) (driver, error) {
+// Open makes a driver of it.
+func Open(o driver.Opening) (driver.Driver, error) {
 	var c natsConfig
 	var s natsSecrets
-	err := json.Unmarshal(o.sink.Config, &c)
-	if err == nil && o.secrets != nil {
-		err = json.Unmarshal(o.secrets, &s)
+	if err := o.Read(&c, &s); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, errors.New("the configuration cannot be read")
-	}
-	d := &natsStream{org: o.sink.Org, config: c, url: c.URL, limit: o.settings.AttemptTimeout}
+	d := &natsStream{org: o.Org, config: c, url: c.URL, limit: o.AttemptTimeout}
 	d.options = []nats.Option{
-		nats.Name("peat-gateway sink " + o.sink.ID), nats.NoReconnect(), nats.IgnoreDiscoveredServers(),
+		nats.Name("peat-gateway sink " + o.Sink), nats.NoReconnect(), nats.IgnoreDiscoveredServers(),
 		nats.Timeout(min(d.limit, 5*time.Second)),
 	}
 	if c.URL == "" {
-		d.url = o.settings.NATSURL // the operator's choice needs no guard
+		d.url = o.NATSURL // the operator's choice needs no guard
 	} else {
-		d.options = append(d.options, nats.SetCustomDialer(natsDialer{newGuard(o.settings.AllowPrivate)}))
+		d.options = append(d.options, nats.SetCustomDialer(natsDialer{netguard.New(o.AllowPrivate)}))
 	}
 	switch {
 	case s.Token != "":
@@ -110,28 +114,25 @@ func openNATS(o opening) (driver, error) {
 	if d.config.Stream == "" {
 		// '=' is in no organization's name and in no prefix, so two sinks that
 		// differ in either never share a stream by accident.
-		d.config.Stream = "peat=" + string(d.org) + "=" + escapeToken(c.SubjectPrefix)
+		d.config.Stream = "peat=" + string(d.org) + "=" + EscapeToken(c.SubjectPrefix)
 	}
 	return d, nil
 }
 
 // Deliver publishes in waves: the first event of every document, then the second
 // of those whose first was acknowledged, and so on.
-func (d *natsStream) Deliver(ctx context.Context, batch []item, until time.Time) []outcome {
-	outs := make([]outcome, len(batch))
+func (d *natsStream) Deliver(ctx context.Context, batch []driver.Event, until time.Time) []driver.Outcome {
+	outs := make([]driver.Outcome, len(batch))
 	link, err := d.connect(ctx)
 	if err != nil {
-		for i := range outs {
-			outs[i] = outcome{verdict: retry, unreachable: true, reason: describeNATS(err)}
-		}
-		return firstOfEach(batch, outs)
+		return driver.None(batch, describeNATS(err))
 	}
-	groups := byDocument(batch)
+	groups := driver.ByDocument(batch)
 	for len(groups) > 0 && ctx.Err() == nil && time.Now().Before(until) {
 		d.wave(ctx, link, batch, groups, outs)
 		next := groups[:0]
 		for _, g := range groups {
-			if outs[g[0]].verdict == delivered && len(g) > 1 {
+			if outs[g[0]].Verdict == driver.Delivered && len(g) > 1 {
 				next = append(next, g[1:])
 			}
 		}
@@ -140,30 +141,20 @@ func (d *natsStream) Deliver(ctx context.Context, batch []item, until time.Time)
 	return outs
 }
 
-// firstOfEach leaves an outcome only to the first event of each document, since
-// those behind it were not tried.
-func firstOfEach(batch []item, outs []outcome) []outcome {
-	for _, g := range byDocument(batch) {
-		for _, i := range g[1:] {
-			outs[i] = outcome{}
-		}
-	}
-	return outs
-}
-
 // wave publishes the first event of each group and waits for all answers.
-func (d *natsStream) wave(ctx context.Context, link *natsLink, batch []item, groups [][]int, outs []outcome) {
+func (d *natsStream) wave(ctx context.Context, link *natsLink, batch []driver.Event, groups [][]int, outs []driver.Outcome) {
 	futures := make([]jetstream.PubAckFuture, len(groups))
 	for n, g := range groups {
 		it := batch[g[0]]
-		if size := len(it.body) + headerRoom; int64(size) > link.conn.MaxPayload() {
-			outs[g[0]] = outcome{verdict: refused, reason: fmt.Sprintf("the event has %d bytes, the server takes at most %d", len(it.body), link.conn.MaxPayload())}
+		body := it.Structured()
+		if size := len(body) + headerRoom; int64(size) > link.conn.MaxPayload() {
+			outs[g[0]] = driver.Outcome{Verdict: driver.Refused, Reason: fmt.Sprintf("the event has %d bytes, the server takes at most %d", len(body), link.conn.MaxPayload())}
 			continue
 		}
 		msg := nats.NewMsg(d.subject(it))
-		msg.Data = it.body
+		msg.Data = body
 		msg.Header.Set("Content-Type", "application/cloudevents+json")
-		future, err := link.js.PublishMsgAsync(msg, jetstream.WithMsgID(it.id), jetstream.WithExpectStream(d.config.Stream),
+		future, err := link.js.PublishMsgAsync(msg, jetstream.WithMsgID(it.ID), jetstream.WithExpectStream(d.config.Stream),
 			jetstream.WithRetryAttempts(0), jetstream.WithStallWait(d.limit))
 		if err != nil {
 			outs[g[0]] = d.judge(err)
@@ -179,15 +170,15 @@ func (d *natsStream) wave(ctx context.Context, link *natsLink, batch []item, gro
 		}
 		select {
 		case <-futures[n].Ok():
-			outs[g[0]] = outcome{verdict: delivered}
+			outs[g[0]] = driver.Outcome{Verdict: driver.Delivered}
 		case err := <-futures[n].Err():
 			outs[g[0]] = d.judge(err)
 		case <-link.lost:
 			outs[g[0]] = d.judge(nats.ErrConnectionClosed)
 		case <-ctx.Done():
-			outs[g[0]] = outcome{}
+			outs[g[0]] = driver.Outcome{}
 		case <-timer.C:
-			outs[g[0]] = outcome{verdict: retry, reason: fmt.Sprintf("no acknowledgement within %s", d.limit)}
+			outs[g[0]] = driver.Outcome{Verdict: driver.Retry, Reason: fmt.Sprintf("no acknowledgement within %s", d.limit)}
 			timer.Reset(0) // the limit is for the wave, not for each of its events
 		}
 	}
@@ -196,25 +187,25 @@ func (d *natsStream) wave(ctx context.Context, link *natsLink, batch []item, gro
 // headerRoom is more than our headers take; the server counts them in.
 const headerRoom = 512
 
-func (d *natsStream) subject(it item) string {
-	return string(d.org) + "." + d.config.SubjectPrefix + "." + string(it.key.App) + "." + escapeToken(it.document)
+func (d *natsStream) subject(it driver.Event) string {
+	return string(d.org) + "." + d.config.SubjectPrefix + "." + string(it.Key.App) + "." + EscapeToken(it.Document)
 }
 
 // judge tells what is wrong with one event from what is wrong with the sink.
-func (d *natsStream) judge(err error) outcome {
-	o := outcome{verdict: retry, reason: describeNATS(err)}
+func (d *natsStream) judge(err error) driver.Outcome {
+	o := driver.Outcome{Verdict: driver.Retry, Reason: describeNATS(err)}
 	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload):
-		o.verdict = refused
+		o.Verdict = driver.Refused
 	case errors.As(err, &api) && api.ErrorCode == messageTooLarge:
-		o.verdict = refused
+		o.Verdict = driver.Refused
 	case errors.As(err, &api), errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
 		// A stream that is full, gone or another one: whatever it is, it is so for all.
-		o.unreachable = true
+		o.Unreachable = true
 		d.drop()
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting):
-		o.unreachable = true
+		o.Unreachable = true
 		d.drop()
 	}
 	return o

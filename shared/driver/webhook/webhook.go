@@ -1,4 +1,6 @@
-package sinks
+// Package webhook is the sink that posts events to a URL, signed by Standard
+// Webhooks 1.0.
+package webhook
 
 import (
 	"bytes"
@@ -19,6 +21,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 )
 
 // webhookConfig is what a webhook sink shows.
@@ -42,51 +47,65 @@ const (
 	maxHeader    = 4096
 )
 
-func parseWebhook(in json.RawMessage, s Settings) (config, error) {
+// Parse checks the configuration of a webhook sink.
+func Parse(in json.RawMessage, prior []byte, s driver.Settings) (driver.Config, error) {
 	var c webhookConfig
-	if err := decodeConfig(in, &c); err != nil {
-		return config{}, err
+	if err := driver.DecodeConfig(in, &c); err != nil {
+		return driver.Config{}, err
 	}
-	if _, err := newGuard(s.AllowPrivate).target(c.URL, "https", "http"); err != nil {
-		return config{}, err
+	if _, err := netguard.New(s.AllowPrivate).URL(c.URL, "https", "http"); err != nil {
+		return driver.Config{}, driver.Invalid("config/url", err.Error())
 	}
 	switch c.Signing {
 	case "", "hmac":
 		c.Signing = "hmac"
 	default:
-		return config{}, invalid("config/signing", "must be hmac")
+		return driver.Config{}, driver.Invalid("config/signing", "must be hmac")
 	}
 	if err := checkHeaders(c.Headers); err != nil {
-		return config{}, err
+		return driver.Config{}, err
 	}
-	key := make([]byte, secretBytes)
-	_, _ = rand.Read(key) // never fails
-	secrets := webhookSecrets{Secret: secretPrefix + base64.StdEncoding.EncodeToString(key), Headers: c.Headers}
+	var kept webhookSecrets
+	if err := driver.Prior(prior, &kept); err != nil {
+		return driver.Config{}, err
+	}
+	secrets := webhookSecrets{Secret: kept.Secret, Headers: map[string]string{}}
 	shown := map[string]string{}
-	for name := range c.Headers {
-		shown[name] = sealedValue
+	for name, value := range c.Headers {
+		if old, ok := kept.Headers[name]; ok && value == sealedValue {
+			value = old
+		}
+		secrets.Headers[name], shown[name] = value, sealedValue
 	}
 	c.Headers = shown
-	return config{public: c, secrets: secrets, once: secrets.Secret}, nil
+	out := driver.Config{Public: c}
+	if secrets.Secret == "" {
+		key := make([]byte, secretBytes)
+		_, _ = rand.Read(key) // never fails
+		secrets.Secret = secretPrefix + base64.StdEncoding.EncodeToString(key)
+		out.Once = secrets.Secret
+	}
+	out.Secrets = secrets
+	return out, nil
 }
 
 // checkHeaders refuses what would change how the request is framed or what the
 // signature says, or what is ours to set.
 func checkHeaders(headers map[string]string) error {
 	if len(headers) > maxHeaders {
-		return invalid("config/headers", "are more than 20")
+		return driver.Invalid("config/headers", "are more than 20")
 	}
 	for name, value := range headers {
 		lower := strings.ToLower(name)
 		switch {
 		case !isToken(name) || len(name) > 128:
-			return invalid("config/headers", "hold a name that is not a header's")
+			return driver.Invalid("config/headers", "hold a name that is not a header's")
 		case !isHeaderValue(value) || len(value) > maxHeader:
-			return invalid("config/headers/"+name, "has a value that a header cannot have")
+			return driver.Invalid("config/headers/"+name, "has a value that a header cannot have")
 		case strings.HasPrefix(lower, "webhook-"), strings.HasPrefix(lower, "content-"), strings.HasPrefix(lower, "proxy-"),
 			lower == "host", lower == "connection", lower == "transfer-encoding", lower == "trailer", lower == "te",
 			lower == "upgrade", lower == "expect", lower == "keep-alive":
-			return invalid("config/headers/"+name, "is set by the gateway")
+			return driver.Invalid("config/headers/"+name, "is set by the gateway")
 		}
 	}
 	return nil
@@ -127,20 +146,21 @@ type webhook struct {
 	client  *http.Client
 }
 
-func openWebhook(o opening) (driver, error) {
+// Open makes a driver of it.
+func Open(o driver.Opening) (driver.Driver, error) {
 	var c webhookConfig
 	var s webhookSecrets
-	if err := errors.Join(json.Unmarshal(o.sink.Config, &c), json.Unmarshal(o.secrets, &s)); err != nil {
-		return nil, errors.New("the configuration cannot be read")
+	if err := o.Read(&c, &s); err != nil {
+		return nil, err
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s.Secret, secretPrefix))
 	if err != nil {
 		return nil, errors.New("the signing secret cannot be read")
 	}
-	return newWebhook(c.URL, s.Headers, key, newGuard(o.settings.AllowPrivate), o.settings.AttemptTimeout, o.now), nil
+	return newWebhook(c.URL, s.Headers, key, netguard.New(o.AllowPrivate), o.AttemptTimeout, o.Now), nil
 }
 
-func newWebhook(target string, headers map[string]string, key []byte, g *guard, limit time.Duration, now func() time.Time) *webhook {
+func newWebhook(target string, headers map[string]string, key []byte, g *netguard.Guard, limit time.Duration, now func() time.Time) *webhook {
 	return &webhook{url: target, headers: headers, key: key, limit: limit, now: now, client: &http.Client{
 		Transport: &http.Transport{
 			// No proxy: it would be the proxy that resolves the name, behind the guard's back.
@@ -156,11 +176,11 @@ func newWebhook(target string, headers map[string]string, key []byte, g *guard, 
 }
 
 // Deliver posts one event per request, the documents side by side.
-func (w *webhook) Deliver(ctx context.Context, batch []item, until time.Time) []outcome {
-	outs := make([]outcome, len(batch))
+func (w *webhook) Deliver(ctx context.Context, batch []driver.Event, until time.Time) []driver.Outcome {
+	outs := make([]driver.Outcome, len(batch))
 	documents := make(chan []int)
 	var wg sync.WaitGroup
-	groups := byDocument(batch)
+	groups := driver.ByDocument(batch)
 	for range min(atOnce, len(groups)) {
 		wg.Go(func() {
 			for places := range documents {
@@ -168,7 +188,7 @@ func (w *webhook) Deliver(ctx context.Context, batch []item, until time.Time) []
 					if ctx.Err() != nil || !time.Now().Before(until) {
 						break
 					}
-					if outs[i] = w.post(ctx, batch[i]); outs[i].verdict != delivered {
+					if outs[i] = w.post(ctx, batch[i]); outs[i].Verdict != driver.Delivered {
 						break
 					}
 				}
@@ -183,43 +203,43 @@ func (w *webhook) Deliver(ctx context.Context, batch []item, until time.Time) []
 	return outs
 }
 
-func (w *webhook) post(parent context.Context, it item) outcome {
+func (w *webhook) post(parent context.Context, it driver.Event) driver.Outcome {
 	ctx, cancel := context.WithTimeout(parent, w.limit)
 	defer cancel()
-	connected := false
+	connected, body := false, it.Structured()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(it.body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(body))
 	if err != nil {
-		return outcome{verdict: retry, unreachable: true, reason: "the URL cannot be used"}
+		return driver.Outcome{Verdict: driver.Retry, Unreachable: true, Reason: "the URL cannot be used"}
 	}
 	for name, value := range w.headers {
 		req.Header.Set(name, value)
 	}
-	w.sign(req.Header, it)
+	w.sign(req.Header, it.ID, body)
 	// A list that is empty is not sent; it tells net/http that it may send the
 	// request again when a kept connection turns out to be closed already.
 	req.Header["X-Idempotency-Key"] = nil
 	resp, err := w.client.Do(req)
 	if err != nil {
 		if parent.Err() != nil {
-			return outcome{} // we broke it off ourselves
+			return driver.Outcome{} // we broke it off ourselves
 		}
-		return outcome{verdict: retry, unreachable: !connected, reason: w.describe(err)}
+		return driver.Outcome{Verdict: driver.Retry, Unreachable: !connected, Reason: w.describe(err)}
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxExcerpt))
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, driver.MaxExcerpt))
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
-	return w.judge(resp, body)
+	return w.judge(resp, answer)
 }
 
 // sign sets the headers of Standard Webhooks 1.0.
-func (w *webhook) sign(h http.Header, it item) {
+func (w *webhook) sign(h http.Header, id string, body []byte) {
 	stamp := strconv.FormatInt(w.now().Unix(), 10)
 	mac := hmac.New(sha256.New, w.key)
-	mac.Write([]byte(it.id + "." + stamp + "."))
-	mac.Write(it.body)
+	mac.Write([]byte(id + "." + stamp + "."))
+	mac.Write(body)
 	h.Set("Content-Type", "application/cloudevents+json")
-	h.Set("Webhook-Id", it.id)
+	h.Set("Webhook-Id", id)
 	h.Set("Webhook-Timestamp", stamp)
 	h.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 	if h.Get("User-Agent") == "" {
@@ -227,19 +247,19 @@ func (w *webhook) sign(h http.Header, it item) {
 	}
 }
 
-func (w *webhook) judge(resp *http.Response, body []byte) outcome {
+func (w *webhook) judge(resp *http.Response, body []byte) driver.Outcome {
 	status := resp.StatusCode
-	o := outcome{verdict: refused, excerpt: excerptOf(body), reason: fmt.Sprintf("the receiver answered %d %s", status, http.StatusText(status))}
+	o := driver.Outcome{Verdict: driver.Refused, Status: strconv.Itoa(status), Excerpt: driver.Excerpt(body), Reason: fmt.Sprintf("the receiver answered %d %s", status, http.StatusText(status))}
 	switch {
 	case status/100 == 2:
-		return outcome{verdict: delivered}
+		return driver.Outcome{Verdict: driver.Delivered}
 	case status/100 == 3:
-		o.reason += "; redirects are not followed"
+		o.Reason += "; redirects are not followed"
 	case status == http.StatusGone:
-		o.verdict, o.gone = retry, true
+		o.Verdict, o.Gone = driver.Retry, true
 	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests, status/100 == 5:
-		o.verdict = retry
-		o.notBefore = retryAfter(resp.Header.Get("Retry-After"), w.now())
+		o.Verdict = driver.Retry
+		o.NotBefore = retryAfter(resp.Header.Get("Retry-After"), w.now())
 	}
 	return o
 }
@@ -272,8 +292,8 @@ func (w *webhook) describe(err error) string {
 	var dns *net.DNSError
 	var op *net.OpError
 	switch {
-	case errors.Is(err, errForbiddenTarget):
-		return errForbiddenTarget.Error()
+	case errors.Is(err, netguard.ErrForbidden):
+		return netguard.ErrForbidden.Error()
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("no answer within %s", w.limit)
 	case errors.As(err, &dns):

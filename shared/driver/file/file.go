@@ -1,4 +1,6 @@
-package sinks
+// Package file is the sinks that write lines: to a file, and to the process's own
+// output.
+package file
 
 import (
 	"bytes"
@@ -14,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 )
 
 // fileConfig is what a file sink shows.
@@ -21,23 +25,24 @@ type fileConfig struct {
 	Path string `json:"path"` // within the operator's folder for sinks
 }
 
-func parseFile(in json.RawMessage, s Settings) (config, error) {
+// Parse checks the configuration of a file sink.
+func Parse(in json.RawMessage, prior []byte, s driver.Settings) (driver.Config, error) {
 	var c fileConfig
-	if err := decodeConfig(in, &c); err != nil {
-		return config{}, err
+	if err := driver.DecodeConfig(in, &c); err != nil {
+		return driver.Config{}, err
 	}
 	switch {
 	case s.SinkDir == "":
-		return config{}, invalid("kind", "file is not offered here: the operator has set no folder for it")
+		return driver.Config{}, driver.Invalid("kind", "file is not offered here: the operator has set no folder for it")
 	case c.Path == "":
-		return config{}, invalid("config/path", "is missing")
+		return driver.Config{}, driver.Invalid("config/path", "is missing")
 	case len(c.Path) > 255 || strings.ContainsFunc(c.Path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }):
-		return config{}, invalid("config/path", "is longer than 255 bytes or holds a character that it may not")
+		return driver.Config{}, driver.Invalid("config/path", "is longer than 255 bytes or holds a character that it may not")
 	case path.Clean(c.Path) != c.Path || !filepath.IsLocal(c.Path) || c.Path == ".":
-		return config{}, invalid("config/path", "must be a plain relative path inside the folder for sinks")
+		return driver.Config{}, driver.Invalid("config/path", "must be a plain relative path inside the folder for sinks")
 	}
 	// Some file systems take A and a for the same.
-	return config{public: c, claims: strings.ToLower(c.Path)}, nil
+	return driver.Config{Public: c, Claims: strings.ToLower(c.Path)}, nil
 }
 
 // file appends events to a file, one line each.
@@ -48,52 +53,49 @@ type file struct {
 	f         *os.File
 }
 
-func openFile(o opening) (driver, error) {
+// Open makes a driver of it.
+func Open(o driver.Opening) (driver.Driver, error) {
 	var c fileConfig
-	if err := json.Unmarshal(o.sink.Config, &c); err != nil {
-		return nil, errors.New("the configuration cannot be read")
+	if err := o.Read(&c, nil); err != nil {
+		return nil, err
 	}
-	if o.settings.SinkDir == "" {
+	if o.SinkDir == "" {
 		return nil, errors.New("the operator has set no folder for file sinks")
 	}
-	return &file{dir: o.settings.SinkDir, name: c.Path}, nil
+	return &file{dir: o.SinkDir, name: c.Path}, nil
 }
 
 // Deliver writes the batch in one piece and returns when it is on the disk.
-func (d *file) Deliver(_ context.Context, batch []item, _ time.Time) []outcome {
+func (d *file) Deliver(_ context.Context, batch []driver.Event, _ time.Time) []driver.Outcome {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return all(batch, d.append(lines(batch)))
 }
 
 // lines is the batch as NDJSON. A CloudEvent in structured mode is one line.
-func lines(batch []item) []byte {
-	var out bytes.Buffer
+func lines(batch []driver.Event) []byte {
+	size := 0
 	for _, it := range batch {
-		out.Write(it.body)
-		out.WriteByte('\n')
+		size += it.Size() + 16
 	}
-	return out.Bytes()
+	out := make([]byte, 0, size)
+	for _, it := range batch {
+		out = append(it.AppendJSON(out), '\n')
+	}
+	return out
 }
 
 // all is the answer of a sink that takes a batch whole or not at all.
-func all(batch []item, err error) []outcome {
-	outs := make([]outcome, len(batch))
+func all(batch []driver.Event, err error) []driver.Outcome {
 	if err == nil {
-		for i := range outs {
-			outs[i].verdict = delivered
-		}
-		return outs
+		return driver.All(batch)
 	}
 	reason := err.Error()
 	var inPath *fs.PathError
 	if errors.As(err, &inPath) {
 		reason = inPath.Op + ": " + inPath.Err.Error() // the operator's folder is not the organization's business
 	}
-	for i := range outs {
-		outs[i] = outcome{verdict: retry, unreachable: true, reason: reason}
-	}
-	return firstOfEach(batch, outs)
+	return driver.None(batch, reason)
 }
 
 func (d *file) append(text []byte) error {
@@ -201,18 +203,20 @@ func (d *file) Close() error {
 	return nil
 }
 
-func parseStdout(in json.RawMessage, _ Settings) (config, error) {
+// ParseStdout checks the configuration of a stdout sink, which has none.
+func ParseStdout(in json.RawMessage, prior []byte, _ driver.Settings) (driver.Config, error) {
 	var c struct{}
-	return config{public: c}, decodeConfig(in, &c)
+	return driver.Config{Public: c}, driver.DecodeConfig(in, &c)
 }
 
 // stdout writes events to the process's own output, one line each.
 type stdout struct{ out io.Writer }
 
-func openStdout(o opening) (driver, error) { return stdout{o.settings.Stdout}, nil }
+// OpenStdout makes a driver of it.
+func OpenStdout(o driver.Opening) (driver.Driver, error) { return stdout{o.Stdout}, nil }
 
 // Deliver writes the batch in one piece: other sinks may write there too.
-func (d stdout) Deliver(_ context.Context, batch []item, _ time.Time) []outcome {
+func (d stdout) Deliver(_ context.Context, batch []driver.Event, _ time.Time) []driver.Outcome {
 	_, err := d.out.Write(lines(batch))
 	return all(batch, err)
 }

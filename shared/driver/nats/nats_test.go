@@ -1,4 +1,4 @@
-package sinks
+package nats
 
 import (
 	"encoding/json"
@@ -13,7 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/drivertest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/natsd"
 )
@@ -28,13 +29,13 @@ func startNATS(t testing.TB, dir string, port int) *natsd.Server {
 	return s
 }
 
-func openTestNATS(t testing.TB, c natsConfig, s Settings) *natsStream {
+func openTestNATS(t testing.TB, c natsConfig, s driver.Settings) *natsStream {
 	t.Helper()
 	config, _ := json.Marshal(c)
 	if s.AttemptTimeout == 0 {
 		s.AttemptTimeout = 5 * time.Second
 	}
-	d, err := openNATS(opening{sink: delivery.Sink{Org: "acme", ID: "s", Config: config}, settings: s})
+	d, err := Open(driver.Opening{Org: "acme", Sink: "s", Config: config, Settings: s})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,14 +77,14 @@ func stored(t testing.TB, js jetstream.JetStream, stream string) []string {
 
 func TestNATSPublishes(t *testing.T) {
 	s := startNATS(t, t.TempDir(), natsd.AnyPort)
-	d := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc.v1", Stream: "events"}, Settings{AllowPrivate: loopback})
-	batch := items("notes:7.x >/1", "b/1", "b/2")
-	for i, o := range d.Deliver(t.Context(), batch, soon()) {
-		if o.verdict != delivered {
+	d := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc.v1", Stream: "events"}, driver.Settings{AllowPrivate: drivertest.Loopback})
+	batch := drivertest.Events("notes:7.x >/1", "b/1", "b/2")
+	for i, o := range d.Deliver(t.Context(), batch, drivertest.Soon()) {
+		if o.Verdict != driver.Delivered {
 			t.Fatalf("%d: %+v", i, o)
 		}
 	}
-	deliverAll(t, d, "b/2") // a repeat, after a crash
+	drivertest.DeliverAll(t, d, "b/2") // a repeat, after a crash
 	js := client(t, s)
 	got := stored(t, js, "events")
 	if strings.Join(got, ",") != "id-notes:7.x >/1,id-b/1,id-b/2" {
@@ -92,20 +93,20 @@ func TestNATSPublishes(t *testing.T) {
 	stream, _ := js.Stream(t.Context(), "events")
 	m, err := stream.GetMsg(t.Context(), 1)
 	if err != nil || m.Subject != "acme.cdc.v1.logistics.notes=3A7=2Ex=20=3E" || m.Header.Get("Content-Type") != "application/cloudevents+json" ||
-		string(m.Data) != string(batch[0].body) {
+		string(m.Data) != string(batch[0].Structured()) {
 		t.Errorf("%+v %v", m, err)
 	}
 }
 
 func TestNATSUsesTheOperatorsServerWithoutGuard(t *testing.T) {
 	s := startNATS(t, t.TempDir(), natsd.AnyPort)
-	d := openTestNATS(t, natsConfig{SubjectPrefix: "cdc"}, Settings{NATSURL: s.ClientURL()})
-	deliverAll(t, d, "a/1")
+	d := openTestNATS(t, natsConfig{SubjectPrefix: "cdc"}, driver.Settings{NATSURL: s.ClientURL()})
+	drivertest.DeliverAll(t, d, "a/1")
 	if got := stored(t, client(t, s), "peat=acme=cdc"); len(got) != 1 {
 		t.Error(got)
 	}
-	guarded := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc"}, Settings{})
-	if out := guarded.Deliver(t.Context(), items("a/1"), soon())[0]; out.verdict != retry || !out.unreachable {
+	guarded := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc"}, driver.Settings{})
+	if out := guarded.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon())[0]; out.Verdict != driver.Retry || !out.Unreachable {
 		t.Errorf("%+v", out)
 	}
 }
@@ -118,37 +119,37 @@ func TestNATSVerifiesAStreamThatIsThere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	settings := Settings{AllowPrivate: loopback}
-	deliverAll(t, openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc", Stream: "all"}, settings), "a/1")
+	settings := driver.Settings{AllowPrivate: drivertest.Loopback}
+	drivertest.DeliverAll(t, openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc", Stream: "all"}, settings), "a/1")
 	d := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc", Stream: "rival"}, settings)
-	outs := d.Deliver(t.Context(), items("a/1", "a/2"), soon())
-	if outs[0].verdict != retry || !outs[0].unreachable || !strings.Contains(outs[0].reason, "does not take the subjects") || outs[1].verdict != untried {
+	outs := d.Deliver(t.Context(), drivertest.Events("a/1", "a/2"), drivertest.Soon())
+	if outs[0].Verdict != driver.Retry || !outs[0].Unreachable || !strings.Contains(outs[0].Reason, "does not take the subjects") || outs[1].Verdict != driver.Untried {
 		t.Errorf("%+v", outs)
 	}
 }
 
 func TestNATSRefusesWhatIsTooLarge(t *testing.T) {
 	s := startNATS(t, t.TempDir(), natsd.AnyPort)
-	d := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc"}, Settings{AllowPrivate: loopback})
-	batch := items("a/1", "a/2", "b/1")
-	batch[0].body = make([]byte, 9<<20)
-	outs := d.Deliver(t.Context(), batch, soon())
-	if outs[0].verdict != refused || outs[1].verdict != untried || outs[2].verdict != delivered {
+	d := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc"}, driver.Settings{AllowPrivate: drivertest.Loopback})
+	batch := drivertest.Events("a/1", "a/2", "b/1")
+	batch[0] = drivertest.Swell(batch[0], 9<<20)
+	outs := d.Deliver(t.Context(), batch, drivertest.Soon())
+	if outs[0].Verdict != driver.Refused || outs[1].Verdict != driver.Untried || outs[2].Verdict != driver.Delivered {
 		t.Errorf("%+v", outs)
 	}
 }
 
 func TestNATSStreamDeletedUnderneath(t *testing.T) {
 	s := startNATS(t, t.TempDir(), natsd.AnyPort)
-	d := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc", Stream: "x"}, Settings{AllowPrivate: loopback})
-	deliverAll(t, d, "a/1")
+	d := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc", Stream: "x"}, driver.Settings{AllowPrivate: drivertest.Loopback})
+	drivertest.DeliverAll(t, d, "a/1")
 	if err := client(t, s).DeleteStream(t.Context(), "x"); err != nil {
 		t.Fatal(err)
 	}
-	if out := d.Deliver(t.Context(), items("a/2"), soon())[0]; out.verdict != retry || !out.unreachable {
+	if out := d.Deliver(t.Context(), drivertest.Events("a/2"), drivertest.Soon())[0]; out.Verdict != driver.Retry || !out.Unreachable {
 		t.Errorf("%+v", out)
 	}
-	deliverAll(t, d, "a/2") // made anew
+	drivertest.DeliverAll(t, d, "a/2") // made anew
 }
 
 // The server goes away in the middle of a batch and comes back: what was answered
@@ -161,15 +162,15 @@ func TestNATSServerRestartsMidBatch(t *testing.T) {
 	}
 	u, _ := url.Parse(s.ClientURL())
 	port, _ := strconv.Atoi(u.Port())
-	d := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc", Stream: "x"}, Settings{AllowPrivate: loopback})
-	deliverAll(t, d, "warm/1")
+	d := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc", Stream: "x"}, driver.Settings{AllowPrivate: drivertest.Loopback})
+	drivertest.DeliverAll(t, d, "warm/1")
 	var names []string
 	for n := range 400 {
 		for _, doc := range []string{"a", "b", "c"} {
 			names = append(names, fmt.Sprintf("%s/%d", doc, n+1))
 		}
 	}
-	todo := items(names...)
+	todo := drivertest.Events(names...)
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -181,17 +182,17 @@ func TestNATSServerRestartsMidBatch(t *testing.T) {
 		if round > 100 {
 			t.Fatal("never completed")
 		}
-		outs := d.Deliver(t.Context(), todo, soon())
-		var rest []item
+		outs := d.Deliver(t.Context(), todo, drivertest.Soon())
+		var rest []driver.Event
 		stuck := map[string]bool{}
 		for i, o := range outs {
-			if o.verdict == delivered {
-				if stuck[todo[i].document] {
-					t.Fatalf("%s passed an earlier one", todo[i].id)
+			if o.Verdict == driver.Delivered {
+				if stuck[todo[i].Document] {
+					t.Fatalf("%s passed an earlier one", todo[i].ID)
 				}
 				continue
 			}
-			stuck[todo[i].document] = true
+			stuck[todo[i].Document] = true
 			rest = append(rest, todo[i])
 		}
 		if todo = rest; len(todo) > 0 && broken == 0 {
@@ -235,14 +236,14 @@ func TestNATSConfigurationsThatAreRefused(t *testing.T) {
 		"two servers in one field": `{"url":"nats://example.com,nats://127.0.0.1","subject_prefix":"cdc"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := parseNATS(json.RawMessage(in), Settings{}); !errors.Is(err, fault.Invalid) {
+			if _, err := Parse(json.RawMessage(in), nil, driver.Settings{}); !errors.Is(err, fault.Invalid) {
 				t.Errorf("%v", err)
 			}
 		})
 	}
-	made, err := parseNATS(json.RawMessage(`{"url":"nats://example.com","subject_prefix":"cdc","username":"me","password":"hush"}`), Settings{})
-	public, _ := json.Marshal(made.public)
-	if err != nil || strings.Contains(string(public), "hush") || made.secrets == nil {
+	made, err := Parse(json.RawMessage(`{"url":"nats://example.com","subject_prefix":"cdc","username":"me","password":"hush"}`), nil, driver.Settings{})
+	public, _ := json.Marshal(made.Public)
+	if err != nil || strings.Contains(string(public), "hush") || made.Secrets == nil {
 		t.Errorf("%s %v", public, err)
 	}
 }
@@ -267,16 +268,16 @@ func FuzzEscapeToken(f *testing.F) {
 	f.Add("=3A", ":")
 	f.Add("\x00\xff >*", "é")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		x := escapeToken(a)
+		x := EscapeToken(a)
 		if x == "" || strings.ContainsAny(x, ".*> \t\r\n\x00") {
 			t.Fatalf("%q became %q", a, x)
 		}
 		for i := range len(x) {
-			if !isPlain(x[i]) && x[i] != '=' {
+			if !driver.IsPlain(x[i]) && x[i] != '=' {
 				t.Fatalf("%q became %q", a, x)
 			}
 		}
-		if a != b && x == escapeToken(b) {
+		if a != b && x == EscapeToken(b) {
 			t.Fatalf("%q and %q both became %q", a, b, x)
 		}
 	})

@@ -1,4 +1,4 @@
-package sinks
+package kafka
 
 import (
 	"context"
@@ -20,11 +20,13 @@ import (
 	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
 	"github.com/segmentio/kafka-go/protocol/saslhandshake"
 	"github.com/segmentio/kafka-go/sasl"
+
+	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 )
 
 // kafkaDialer makes connections through the guard, whichever broker names them.
 type kafkaDialer struct {
-	guard *guard
+	guard *netguard.Guard
 	tls   bool
 	roots *x509.CertPool // nil: the system's
 	sasl  sasl.Mechanism
@@ -65,12 +67,15 @@ type kafkaConn struct {
 	used   time.Time
 }
 
+// idleTime is how long a connection may be idle before it is not trusted.
+const idleTime = time.Minute
+
 // usable reports whether the connection can be expected to work. Brokers close
 // those that were idle for long.
 func (c *kafkaConn) usable() bool {
 	c.state.Lock()
 	defer c.state.Unlock()
-	if !c.used.IsZero() && time.Since(c.used) > idleConnection && c.conn != nil {
+	if !c.used.IsZero() && time.Since(c.used) > idleTime && c.conn != nil {
 		c.closed = true
 		_ = c.conn.Close()
 	}
@@ -302,8 +307,8 @@ func describeKafka(err error) string {
 	var dns *net.DNSError
 	var op *net.OpError
 	switch {
-	case errors.Is(err, errForbiddenTarget):
-		return errForbiddenTarget.Error()
+	case errors.Is(err, netguard.ErrForbidden):
+		return netguard.ErrForbidden.Error()
 	case errors.As(err, &code):
 		return fmt.Sprintf("the broker answered: %s", strings.ToLower(code.Title()))
 	case errors.Is(err, context.DeadlineExceeded):

@@ -1,4 +1,5 @@
-package sinks
+// Package redis is the sink that appends to a stream of a Redis server.
+package redis
 
 import (
 	"context"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -43,39 +46,45 @@ const (
 	defaultRedisWait   = 1000  // milliseconds
 	maxRedisWait       = 10000 // milliseconds
 	maxRedisReplicas   = 16
+	maxPassword        = 4096
+	headerRoom         = 512 // more than the rest of an entry takes
 )
 
-func parseRedis(in json.RawMessage, s Settings) (config, error) {
+// Parse checks the configuration of a Redis sink.
+func Parse(in json.RawMessage, prior []byte, s driver.Settings) (driver.Config, error) {
 	var all struct {
 		redisConfig
 		redisSecrets
 	}
-	if err := decodeConfig(in, &all); err != nil {
-		return config{}, err
+	if err := driver.Prior(prior, &all.redisSecrets); err != nil {
+		return driver.Config{}, err
+	}
+	if err := driver.DecodeConfig(in, &all); err != nil {
+		return driver.Config{}, err
 	}
 	c, secrets := all.redisConfig, all.redisSecrets
 	if c.URL == "" {
-		return config{}, invalid("config/url", "is missing")
+		return driver.Config{}, driver.Invalid("config/url", "is missing")
 	}
-	u, err := newGuard(s.AllowPrivate).target(c.URL, "redis", "rediss")
+	u, err := netguard.New(s.AllowPrivate).URL(c.URL, "redis", "rediss")
 	if err != nil {
-		return config{}, err
+		return driver.Config{}, driver.Invalid("config/url", err.Error())
 	}
 	if _, _, err := redisTarget(u); err != nil {
-		return config{}, invalid("config/url", err.Error())
+		return driver.Config{}, driver.Invalid("config/url", err.Error())
 	}
 	if c.Stream == "" {
 		c.Stream = defaultRedisStream
 	}
 	switch {
 	case !isStreamTemplate(c.Stream):
-		return config{}, invalid("config/stream", "may hold only letters, digits, '-', '_', '.', ':' and '/', at most 256, and {org} and {app}")
+		return driver.Config{}, driver.Invalid("config/stream", "may hold only letters, digits, '-', '_', '.', ':' and '/', at most 256, and {org} and {app}")
 	case c.MaxLen < 0:
-		return config{}, invalid("config/maxlen", "must be a number of events, or 0 for no limit")
+		return driver.Config{}, driver.Invalid("config/maxlen", "must be a number of events, or 0 for no limit")
 	case c.Username != "" && secrets.Password == "":
-		return config{}, invalid("config/username", "needs a password")
-	case len(c.Username) > 256 || len(secrets.Password) > maxHeader:
-		return config{}, invalid("config/username", "or password is too long")
+		return driver.Config{}, driver.Invalid("config/username", "needs a password")
+	case len(c.Username) > 256 || len(secrets.Password) > maxPassword:
+		return driver.Config{}, driver.Invalid("config/username", "or password is too long")
 	}
 	if w := c.Wait; w != nil {
 		if w.TimeoutMS == 0 {
@@ -83,15 +92,15 @@ func parseRedis(in json.RawMessage, s Settings) (config, error) {
 		}
 		switch {
 		case w.Replicas < 1 || w.Replicas > maxRedisReplicas:
-			return config{}, invalid("config/wait/replicas", "must be 1 to 16")
+			return driver.Config{}, driver.Invalid("config/wait/replicas", "must be 1 to 16")
 		case w.TimeoutMS < 1 || w.TimeoutMS > maxRedisWait:
 			// Without an end a server that lost its replicas would hold us for good.
-			return config{}, invalid("config/wait/timeout_ms", "must be 1 to 10000")
+			return driver.Config{}, driver.Invalid("config/wait/timeout_ms", "must be 1 to 10000")
 		}
 	}
-	out := config{public: c}
+	out := driver.Config{Public: c}
 	if secrets != (redisSecrets{}) {
-		out.secrets = secrets
+		out.Secrets = secrets
 	}
 	return out, nil
 }
@@ -120,7 +129,7 @@ func redisTarget(u *url.URL) (address string, db int, err error) {
 func isStreamTemplate(s string) bool {
 	plain := strings.NewReplacer("{org}", "o", "{app}", "a").Replace(s)
 	return s != "" && len(s) <= 256 && !strings.ContainsFunc(plain, func(r rune) bool {
-		return r > 0x7f || !isPlain(byte(r)) && !strings.ContainsRune(".:/", r)
+		return r > 0x7f || !driver.IsPlain(byte(r)) && !strings.ContainsRune(".:/", r)
 	})
 }
 
@@ -139,14 +148,12 @@ type redisStream struct {
 	closed bool
 }
 
-func openRedis(o opening) (driver, error) {
+// Open makes a driver of it.
+func Open(o driver.Opening) (driver.Driver, error) {
 	silence()
 	var c redisConfig
 	var s redisSecrets
-	err := json.Unmarshal(o.sink.Config, &c)
-	if err == nil && o.secrets != nil {
-		err = json.Unmarshal(o.secrets, &s)
-	}
+	err := o.Read(&c, &s)
 	u, broken := url.Parse(c.URL)
 	if err != nil || broken != nil {
 		return nil, errors.New("the configuration cannot be read")
@@ -156,9 +163,9 @@ func openRedis(o opening) (driver, error) {
 		return nil, errors.New("the configuration cannot be read")
 	}
 	d := &redisStream{
-		org: o.sink.Org, config: c, address: address, limit: o.settings.AttemptTimeout,
-		dial:    newGuard(o.settings.AllowPrivate).DialContext,
-		options: redisOptions(address, db, c.Username, s.Password, o.settings.AttemptTimeout),
+		org: o.Org, config: c, address: address, limit: o.AttemptTimeout,
+		dial:    netguard.New(o.AllowPrivate).DialContext,
+		options: redisOptions(address, db, c.Username, s.Password, o.AttemptTimeout),
 	}
 	if u.Scheme == "rediss" {
 		d.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
@@ -192,8 +199,8 @@ const (
 //     ids, what came, and first arrivals stay in order.
 //
 // A plain pipeline has neither: it goes on behind a command that failed.
-func (d *redisStream) Deliver(ctx context.Context, batch []item, until time.Time) []outcome {
-	outs := make([]outcome, len(batch))
+func (d *redisStream) Deliver(ctx context.Context, batch []driver.Event, until time.Time) []driver.Outcome {
+	outs := make([]driver.Outcome, len(batch))
 	link, err := d.take(ctx)
 	if err != nil {
 		if isOver(ctx) {
@@ -209,15 +216,15 @@ func (d *redisStream) Deliver(ctx context.Context, batch []item, until time.Time
 			break
 		}
 		first := batch[chunk[0]]
-		if int64(len(first.body)) > link.most {
-			outs[chunk[0]] = outcome{verdict: refused, reason: fmt.Sprintf("the event has %d bytes, the server takes at most %d", len(first.body), link.most)}
-			stuck[documentOf(first)] = true
+		if int64(first.Size()) > link.most {
+			outs[chunk[0]] = driver.Outcome{Verdict: driver.Refused, Reason: fmt.Sprintf("the event has %d bytes, the server takes at most %d", first.Size(), link.most)}
+			stuck[driver.DocumentOf(first)] = true
 			continue
 		}
 		err := d.append(ctx, link, batch, chunk)
 		if err == nil {
 			for _, i := range chunk {
-				outs[i] = outcome{verdict: delivered}
+				outs[i] = driver.Outcome{Verdict: driver.Delivered}
 			}
 			continue
 		}
@@ -236,11 +243,11 @@ func (d *redisStream) Deliver(ctx context.Context, batch []item, until time.Time
 			return d.fail(batch, chunk, outs, err)
 		}
 		link = next
-		outs[chunk[0]] = outcome{verdict: retry, reason: fmt.Sprintf("the event has %d bytes, with which the connection broke: %s", len(first.body), d.describe(err))}
+		outs[chunk[0]] = driver.Outcome{Verdict: driver.Retry, Reason: fmt.Sprintf("the event has %d bytes, with which the connection broke: %s", first.Size(), d.describe(err))}
 		if isTooLarge(err) {
-			outs[chunk[0]].verdict = refused
+			outs[chunk[0]].Verdict = driver.Refused
 		}
-		stuck[documentOf(first)] = true
+		stuck[driver.DocumentOf(first)] = true
 	}
 	return outs
 }
@@ -252,7 +259,7 @@ func isOver(ctx context.Context) bool {
 	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
-func everything(batch []item) []int {
+func everything(batch []driver.Event) []int {
 	all := make([]int, len(batch))
 	for i := range all {
 		all[i] = i
@@ -262,26 +269,26 @@ func everything(batch []item) []int {
 
 // fail says of the places given that the server could not take them, and of those
 // behind one of the same document that they were not tried.
-func (d *redisStream) fail(batch []item, places []int, outs []outcome, err error) []outcome {
+func (d *redisStream) fail(batch []driver.Event, places []int, outs []driver.Outcome, err error) []driver.Outcome {
 	seen := map[string]bool{}
 	for _, i := range places {
-		if name := documentOf(batch[i]); !seen[name] {
+		if name := driver.DocumentOf(batch[i]); !seen[name] {
 			seen[name] = true
-			outs[i] = outcome{verdict: retry, unreachable: true, reason: d.describe(err)}
+			outs[i] = driver.Outcome{Verdict: driver.Retry, Unreachable: true, Reason: d.describe(err)}
 		}
 	}
 	return outs
 }
 
 // weightOf is about what an event takes on the wire.
-func weightOf(it item) int { return len(it.body) + len(it.id) + len(it.document) + headerRoom }
+func weightOf(it driver.Event) int { return it.Size() + len(it.ID) + len(it.Document) + headerRoom }
 
 // nextChunk takes what fits into one transaction, without the documents that are
 // stuck, and tells where to go on. An event too large to share one is alone.
-func nextChunk(batch []item, from int, stuck map[string]bool) (chunk []int, next int) {
+func nextChunk(batch []driver.Event, from int, stuck map[string]bool) (chunk []int, next int) {
 	bytes := 0
 	for next = from; next < len(batch) && len(chunk) < redisChunkEvents; next++ {
-		if stuck[documentOf(batch[next])] {
+		if stuck[driver.DocumentOf(batch[next])] {
 			continue
 		}
 		if bytes += weightOf(batch[next]); bytes > redisChunkBytes && len(chunk) > 0 {
@@ -293,7 +300,7 @@ func nextChunk(batch []item, from int, stuck map[string]bool) (chunk []int, next
 }
 
 // append stores a chunk whole, or returns why it must be taken for not stored.
-func (d *redisStream) append(parent context.Context, link *redisLink, batch []item, chunk []int) error {
+func (d *redisStream) append(parent context.Context, link *redisLink, batch []driver.Event, chunk []int) error {
 	stop := context.AfterFunc(parent, link.abort) // the client looks at deadlines, not at cancellation
 	defer stop()
 	ctx, cancel := context.WithTimeout(parent, d.limit)
@@ -303,7 +310,7 @@ func (d *redisStream) append(parent context.Context, link *redisLink, batch []it
 			it := batch[i]
 			p.XAdd(ctx, &redis.XAddArgs{
 				Stream: d.stream(it), MaxLen: d.config.MaxLen, Approx: d.config.MaxLen > 0,
-				Values: []any{"id", it.id, "document", it.document, "event", it.body},
+				Values: []any{"id", it.ID, "document", it.Document, "event", it.Structured()},
 			})
 		}
 		return nil
@@ -334,6 +341,6 @@ func (d *redisStream) wait(parent context.Context, link *redisLink) error {
 	return err
 }
 
-func (d *redisStream) stream(it item) string {
-	return strings.NewReplacer("{org}", string(d.org), "{app}", string(it.key.App)).Replace(d.config.Stream)
+func (d *redisStream) stream(it driver.Event) string {
+	return strings.NewReplacer("{org}", string(d.org), "{app}", string(it.Key.App)).Replace(d.config.Stream)
 }

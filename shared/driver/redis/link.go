@@ -1,4 +1,4 @@
-package sinks
+package redis
 
 import (
 	"context"
@@ -14,6 +14,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 )
 
 // redisLink is one connection. It is never repaired, only replaced: what was sent
@@ -191,8 +194,8 @@ func (d *redisStream) describe(err error) string {
 	var op *net.OpError
 	var plain tls.RecordHeaderError
 	switch {
-	case errors.Is(err, errForbiddenTarget):
-		return errForbiddenTarget.Error()
+	case errors.Is(err, netguard.ErrForbidden):
+		return netguard.ErrForbidden.Error()
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return "the key of the stream " + d.config.Stream + " holds something else"
 	case redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "ASK"), redis.HasErrorPrefix(err, "CROSSSLOT"):
@@ -200,7 +203,7 @@ func (d *redisStream) describe(err error) string {
 	case redis.HasErrorPrefix(err, "unknown command"):
 		return "the server does not know streams" // what it says besides quotes the event
 	case isServerError(err):
-		return "the server answered " + excerptOf([]byte(err.Error()))
+		return "the server answered " + driver.Excerpt([]byte(err.Error()))
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return "no answer within " + d.limit.String()
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

@@ -1,4 +1,4 @@
-package sinks
+package kafka
 
 import (
 	"context"
@@ -15,13 +15,14 @@ import (
 	"testing"
 	"time"
 
-	cloudevents "github.com/cloudevents/sdk-go/v2"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/drivertest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 )
 
 const produceKey = 0 // of the protocol
@@ -36,7 +37,7 @@ func startKafka(t testing.TB, more ...kfake.Opt) *kfake.Cluster {
 	return c
 }
 
-func openTestKafka(t testing.TB, c kafkaConfig, password string, s Settings) *kafkaTopic {
+func openTestKafka(t testing.TB, c kafkaConfig, password string, s driver.Settings) *kafkaTopic {
 	t.Helper()
 	config, _ := json.Marshal(c)
 	var secrets []byte
@@ -46,7 +47,7 @@ func openTestKafka(t testing.TB, c kafkaConfig, password string, s Settings) *ka
 	if s.AttemptTimeout == 0 {
 		s.AttemptTimeout = 5 * time.Second
 	}
-	d, err := openKafka(opening{sink: delivery.Sink{Org: "acme", ID: "s", Config: config}, secrets: secrets, settings: s})
+	d, err := Open(driver.Opening{Org: "acme", Sink: "s", Config: config, Secrets: secrets, Settings: s})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,24 +57,7 @@ func openTestKafka(t testing.TB, c kafkaConfig, password string, s Settings) *ka
 
 func openTo(t testing.TB, c *kfake.Cluster) *kafkaTopic {
 	t.Helper()
-	return openTestKafka(t, kafkaConfig{Brokers: c.ListenAddrs(), Topic: "{org}.{app}"}, "", Settings{AllowPrivate: loopback})
-}
-
-// events are items that are CloudEvents, as they leave in earnest.
-func events(names ...string) []item {
-	out := items(names...)
-	for i, n := range names {
-		e := cloudevents.NewEvent()
-		e.SetID(out[i].id)
-		e.SetType("changed")
-		e.SetSource("/orgs/acme")
-		e.SetSubject(out[i].document)
-		e.SetTime(start)
-		e.SetExtension("sequence", "7")
-		_ = e.SetData("application/json", json.RawMessage(`{"name":"`+n+`"}`))
-		out[i].body, _ = e.MarshalJSON()
-	}
-	return out
+	return openTestKafka(t, kafkaConfig{Brokers: c.ListenAddrs(), Topic: "{org}.{app}"}, "", driver.Settings{AllowPrivate: drivertest.Loopback})
 }
 
 // produced lists what is in the topic, by document, in order.
@@ -97,23 +81,6 @@ func produced(t testing.TB, c *kfake.Cluster, want int, more ...kgo.Opt) []*kgo.
 	return out
 }
 
-func wantDelivered(t testing.TB, outs []outcome) {
-	t.Helper()
-	for i, o := range outs {
-		if o.verdict != delivered {
-			t.Fatalf("%d: %+v", i, o)
-		}
-	}
-}
-
-func verdicts(outs []outcome) string {
-	var out strings.Builder
-	for _, o := range outs {
-		out.WriteByte("udrRq"[o.verdict])
-	}
-	return out.String()
-}
-
 func TestKafkaProducesInBinaryMode(t *testing.T) {
 	c := startKafka(t)
 	d := openTo(t, c)
@@ -121,7 +88,7 @@ func TestKafkaProducesInBinaryMode(t *testing.T) {
 	for n := range 100 {
 		names = append(names, fmt.Sprintf("doc %d/%d", n%20, n))
 	}
-	wantDelivered(t, d.Deliver(t.Context(), events(names...), soon()))
+	drivertest.WantDelivered(t, d.Deliver(t.Context(), drivertest.Events(names...), drivertest.Soon()))
 	last, partitions, all := map[string]int{}, map[string]int32{}, map[int32]bool{}
 	for _, r := range produced(t, c, 100) {
 		document := string(r.Key)
@@ -159,11 +126,11 @@ func TestKafkaRefusesWhatIsTooLarge(t *testing.T) {
 	c := startKafka(t, kfake.SeedTopics(1, "acme.logistics"))
 	d := openTo(t, c)
 	names := []string{"a/1", "b/1", "a/2", "c/1", "a/3", "b/2"}
-	batch := events(names...)
-	batch[2].body = []byte(strings.Replace(string(batch[2].body), "a/2", strings.Repeat("x", 2<<20), 2))
-	outs := d.Deliver(t.Context(), batch, soon())
-	if verdicts(outs) != "ddRdud" || !strings.Contains(outs[2].reason, "too large") {
-		t.Errorf("%s %+v", verdicts(outs), outs[2])
+	batch := drivertest.Events(names...)
+	batch[2] = drivertest.Swell(batch[2], 2<<20)
+	outs := d.Deliver(t.Context(), batch, drivertest.Soon())
+	if drivertest.Verdicts(outs) != "ddRdud" || !strings.Contains(outs[2].Reason, "too large") {
+		t.Errorf("%s %+v", drivertest.Verdicts(outs), outs[2])
 	}
 	produced(t, c, 4)
 }
@@ -176,20 +143,20 @@ func TestKafkaFindsTheCulprit(t *testing.T) {
 	for n := range 64 {
 		names = append(names, fmt.Sprintf("d%d/%d", n%8, n))
 	}
-	batch := events(names...)
-	batch[20].body = []byte(strings.Replace(string(batch[20].body), `"name":"`, `"name":"`+strings.Repeat("x", 4000), 1))
-	outs := d.Deliver(t.Context(), batch, soon())
+	batch := drivertest.Events(names...)
+	batch[20] = drivertest.Swell(batch[20], 4000)
+	outs := d.Deliver(t.Context(), batch, drivertest.Soon())
 	want := []byte(strings.Repeat("d", 64))
 	want[20] = 'R'
 	for n := 28; n < 64; n += 8 {
 		want[n] = 'u'
 	}
-	if verdicts(outs) != string(want) {
-		t.Errorf("%s", verdicts(outs))
+	if drivertest.Verdicts(outs) != string(want) {
+		t.Errorf("%s", drivertest.Verdicts(outs))
 	}
 	last := map[string]int64{}
 	for _, r := range produced(t, c, 58) {
-		_, number, _ := strings.Cut(string(r.Headers[2].Value), "/")
+		_, number, _ := strings.Cut(string(r.Headers[1].Value), "/")
 		n, _ := strconv.ParseInt(number, 10, 64)
 		if before, ok := last[string(r.Key)]; ok && before >= n {
 			t.Errorf("%d after %d", n, before)
@@ -204,11 +171,11 @@ func TestKafkaRetriesWhatTheClusterCannotTakeNow(t *testing.T) {
 			c := startKafka(t, kfake.SeedTopics(1, "acme.logistics"))
 			d := openTo(t, c)
 			c.ControlKey(produceKey, answerProduce(code))
-			outs := d.Deliver(t.Context(), events("a/1", "b/1", "a/2"), soon())
-			if verdicts(outs) != "rru" || !outs[0].unreachable || outs[0].reason == "" {
+			outs := d.Deliver(t.Context(), drivertest.Events("a/1", "b/1", "a/2"), drivertest.Soon())
+			if drivertest.Verdicts(outs) != "rru" || !outs[0].Unreachable || outs[0].Reason == "" {
 				t.Errorf("%+v", outs)
 			}
-			wantDelivered(t, d.Deliver(t.Context(), events("a/1", "b/1", "a/2"), soon()))
+			drivertest.WantDelivered(t, d.Deliver(t.Context(), drivertest.Events("a/1", "b/1", "a/2"), drivertest.Soon()))
 			produced(t, c, 3)
 		})
 	}
@@ -237,38 +204,38 @@ func TestKafkaPartitionFailsAlone(t *testing.T) {
 	for n := range 60 {
 		names = append(names, fmt.Sprintf("d%d/%d", n%20, n))
 	}
-	batch := events(names...)
-	wantDelivered(t, d.Deliver(t.Context(), batch[:20], soon()))
+	batch := drivertest.Events(names...)
+	drivertest.WantDelivered(t, d.Deliver(t.Context(), batch[:20], drivertest.Soon()))
 	c.ControlKey(produceKey, answerProduce(19))
-	outs := d.Deliver(t.Context(), batch[20:], soon())
+	outs := d.Deliver(t.Context(), batch[20:], drivertest.Soon())
 	stuck := map[string]bool{}
-	var rest []item
+	var rest []driver.Event
 	for i, o := range outs {
 		it := batch[20+i]
-		if o.verdict == delivered && stuck[it.document] {
-			t.Fatalf("%s passed an earlier one", it.id)
+		if o.Verdict == driver.Delivered && stuck[it.Document] {
+			t.Fatalf("%s passed an earlier one", it.ID)
 		}
-		if o.verdict != delivered {
-			stuck[it.document] = true
+		if o.Verdict != driver.Delivered {
+			stuck[it.Document] = true
 			rest = append(rest, it)
 		}
 	}
 	if len(rest) == 0 || len(rest) == len(outs) {
-		t.Errorf("%s", verdicts(outs))
+		t.Errorf("%s", drivertest.Verdicts(outs))
 	}
-	wantDelivered(t, d.Deliver(t.Context(), rest, soon()))
+	drivertest.WantDelivered(t, d.Deliver(t.Context(), rest, drivertest.Soon()))
 	produced(t, c, 60)
 }
 
 func TestKafkaFollowsTheLeader(t *testing.T) {
 	c := startKafka(t, kfake.SeedTopics(1, "acme.logistics"))
 	d := openTo(t, c)
-	wantDelivered(t, d.Deliver(t.Context(), events("a/1"), soon()))
+	drivertest.WantDelivered(t, d.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon()))
 	for n := range 3 {
 		if err := c.MoveTopicPartition("acme.logistics", 0, int32(n)); err != nil { //nolint:gosec // up to 2
 			t.Fatal(err)
 		}
-		wantDelivered(t, d.Deliver(t.Context(), events(fmt.Sprintf("a/%d", n+2)), soon()))
+		drivertest.WantDelivered(t, d.Deliver(t.Context(), drivertest.Events(fmt.Sprintf("a/%d", n+2)), drivertest.Soon()))
 	}
 	produced(t, c, 4)
 }
@@ -278,60 +245,60 @@ func TestKafkaConnectionBreaksBeforeTheAnswer(t *testing.T) {
 	c := startKafka(t, kfake.SeedTopics(1, "acme.logistics"))
 	d := openTo(t, c)
 	c.ControlKey(produceKey, func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("gone"), true })
-	outs := d.Deliver(t.Context(), events("a/1", "a/2"), soon())
-	if verdicts(outs) != "ru" || !outs[0].unreachable {
+	outs := d.Deliver(t.Context(), drivertest.Events("a/1", "a/2"), drivertest.Soon())
+	if drivertest.Verdicts(outs) != "ru" || !outs[0].Unreachable {
 		t.Errorf("%+v", outs)
 	}
-	wantDelivered(t, d.Deliver(t.Context(), events("a/1", "a/2"), soon()))
+	drivertest.WantDelivered(t, d.Deliver(t.Context(), drivertest.Events("a/1", "a/2"), drivertest.Soon()))
 }
 
 func TestKafkaBrokerHangs(t *testing.T) {
 	c := startKafka(t, kfake.SeedTopics(1, "acme.logistics"))
-	d := openTestKafka(t, kafkaConfig{Brokers: c.ListenAddrs(), Topic: "acme.logistics"}, "", Settings{AllowPrivate: loopback, AttemptTimeout: 300 * time.Millisecond})
+	d := openTestKafka(t, kafkaConfig{Brokers: c.ListenAddrs(), Topic: "acme.logistics"}, "", driver.Settings{AllowPrivate: drivertest.Loopback, AttemptTimeout: 300 * time.Millisecond})
 	c.ControlKey(produceKey, func(kmsg.Request) (kmsg.Response, error, bool) { return nil, nil, true })
-	if outs := d.Deliver(t.Context(), events("a/1", "a/2"), soon()); verdicts(outs) != "ru" || outs[0].reason != "no answer in time" {
+	if outs := d.Deliver(t.Context(), drivertest.Events("a/1", "a/2"), drivertest.Soon()); drivertest.Verdicts(outs) != "ru" || outs[0].Reason != "no answer in time" {
 		t.Errorf("%+v", outs)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	c.ControlKey(produceKey, func(kmsg.Request) (kmsg.Response, error, bool) { return nil, nil, true })
-	if outs := d.Deliver(ctx, events("a/1", "a/2"), soon()); verdicts(outs) != "uu" {
+	if outs := d.Deliver(ctx, drivertest.Events("a/1", "a/2"), drivertest.Soon()); drivertest.Verdicts(outs) != "uu" {
 		t.Errorf("broken off: %+v", outs)
 	}
-	if outs := d.Deliver(t.Context(), events("a/1"), time.Now()); verdicts(outs) != "u" {
+	if outs := d.Deliver(t.Context(), drivertest.Events("a/1"), time.Now()); drivertest.Verdicts(outs) != "u" {
 		t.Errorf("too late: %+v", outs)
 	}
-	wantDelivered(t, d.Deliver(t.Context(), events("a/1", "a/2"), soon()))
+	drivertest.WantDelivered(t, d.Deliver(t.Context(), drivertest.Events("a/1", "a/2"), drivertest.Soon()))
 }
 
 func TestKafkaClusterRestarts(t *testing.T) {
 	dir := t.TempDir()
 	c := startKafka(t, kfake.NumBrokers(1), kfake.DataDir(dir))
 	d := openTo(t, c)
-	wantDelivered(t, d.Deliver(t.Context(), events("a/1"), soon()))
+	drivertest.WantDelivered(t, d.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon()))
 	_, text, _ := net.SplitHostPort(c.ListenAddrs()[0])
 	port, _ := strconv.Atoi(text)
 	c.Close()
-	if outs := d.Deliver(t.Context(), events("a/2", "a/3", "b/1"), soon()); verdicts(outs) != "rur" || !outs[0].unreachable {
+	if outs := d.Deliver(t.Context(), drivertest.Events("a/2", "a/3", "b/1"), drivertest.Soon()); drivertest.Verdicts(outs) != "rur" || !outs[0].Unreachable {
 		t.Errorf("%+v", outs)
 	}
 	c = startKafka(t, kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(dir))
-	wantDelivered(t, d.Deliver(t.Context(), events("a/2", "a/3", "b/1"), soon()))
+	drivertest.WantDelivered(t, d.Deliver(t.Context(), drivertest.Events("a/2", "a/3", "b/1"), drivertest.Soon()))
 	produced(t, c, 4)
 }
 
 func TestKafkaTopicThatIsNotThere(t *testing.T) {
 	c := startKafka(t)
-	d := openTestKafka(t, kafkaConfig{Brokers: c.ListenAddrs(), Topic: "nothing"}, "", Settings{AllowPrivate: loopback})
-	if outs := d.Deliver(t.Context(), events("a/1", "a/2"), soon()); verdicts(outs) != "ru" || !outs[0].unreachable {
+	d := openTestKafka(t, kafkaConfig{Brokers: c.ListenAddrs(), Topic: "nothing"}, "", driver.Settings{AllowPrivate: drivertest.Loopback})
+	if outs := d.Deliver(t.Context(), drivertest.Events("a/1", "a/2"), drivertest.Soon()); drivertest.Verdicts(outs) != "ru" || !outs[0].Unreachable {
 		t.Errorf("%+v", outs)
 	}
 }
 
 func TestKafkaGuardsEveryBroker(t *testing.T) {
 	c := startKafka(t)
-	d := openTestKafka(t, kafkaConfig{Brokers: c.ListenAddrs(), Topic: "acme.logistics"}, "", Settings{})
-	if outs := d.Deliver(t.Context(), events("a/1"), soon()); verdicts(outs) != "r" || outs[0].reason != errForbiddenTarget.Error() {
+	d := openTestKafka(t, kafkaConfig{Brokers: c.ListenAddrs(), Topic: "acme.logistics"}, "", driver.Settings{})
+	if outs := d.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon()); drivertest.Verdicts(outs) != "r" || outs[0].Reason != netguard.ErrForbidden.Error() {
 		t.Errorf("%+v", outs)
 	}
 	// The one that was named may be reached, the leader it names may not.
@@ -343,7 +310,7 @@ func TestKafkaGuardsEveryBroker(t *testing.T) {
 		resp.Topics = []kmsg.MetadataResponseTopic{{Topic: &name, Partitions: []kmsg.MetadataResponseTopicPartition{{Leader: 1}}}}
 		return resp, nil, true
 	})
-	if outs := d.Deliver(t.Context(), events("a/1"), soon()); verdicts(outs) != "r" || outs[0].reason != errForbiddenTarget.Error() {
+	if outs := d.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon()); drivertest.Verdicts(outs) != "r" || outs[0].Reason != netguard.ErrForbidden.Error() {
 		t.Errorf("%+v", outs)
 	}
 }
@@ -359,15 +326,15 @@ func TestKafkaSASLAndTLS(t *testing.T) {
 			c := startKafka(t, kfake.EnableSASL(), kfake.Superuser(strings.ToUpper(mechanism), "me", "hush"),
 				kfake.TLS(&tls.Config{Certificates: web.TLS.Certificates, MinVersion: tls.VersionTLS12}))
 			config := kafkaConfig{Brokers: c.ListenAddrs(), Topic: "{org}.{app}", TLS: true, SASL: &kafkaSASL{Mechanism: mechanism, Username: "me"}}
-			d := openTestKafka(t, config, "hush", Settings{AllowPrivate: loopback})
-			if out := d.Deliver(t.Context(), events("a/1"), soon())[0]; out.verdict != retry || !out.unreachable {
+			d := openTestKafka(t, config, "hush", driver.Settings{AllowPrivate: drivertest.Loopback})
+			if out := d.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon())[0]; out.Verdict != driver.Retry || !out.Unreachable {
 				t.Errorf("a certificate that nobody vouches for: %+v", out)
 			}
 			d.dialer.roots = roots
-			wantDelivered(t, d.Deliver(t.Context(), events("a/1", "b/1", "a/2"), soon()))
-			wrong := openTestKafka(t, config, "wrong", Settings{AllowPrivate: loopback})
+			drivertest.WantDelivered(t, d.Deliver(t.Context(), drivertest.Events("a/1", "b/1", "a/2"), drivertest.Soon()))
+			wrong := openTestKafka(t, config, "wrong", driver.Settings{AllowPrivate: drivertest.Loopback})
 			wrong.dialer.roots = roots
-			if out := wrong.Deliver(t.Context(), events("a/1"), soon())[0]; out.verdict != retry || !out.unreachable || strings.Contains(out.reason, "wrong") {
+			if out := wrong.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon())[0]; out.Verdict != driver.Retry || !out.Unreachable || strings.Contains(out.Reason, "wrong") {
 				t.Errorf("%+v", out)
 			}
 		})
@@ -390,15 +357,15 @@ func TestKafkaConfigurationsThatAreRefused(t *testing.T) {
 		"an option that is unknown": `{"brokers":["example.com:9092"],"topic":"x","acks":1}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := parseKafka(json.RawMessage(in), Settings{}); !errors.Is(err, fault.Invalid) {
+			if _, err := Parse(json.RawMessage(in), nil, driver.Settings{}); !errors.Is(err, fault.Invalid) {
 				t.Errorf("%v", err)
 			}
 		})
 	}
-	made, err := parseKafka(json.RawMessage(`{"brokers":["example.com:9092"],"topic":"{org}.{app}","tls":true,
-		"sasl":{"mechanism":"scram-sha-512","username":"me","password":"hush"}}`), Settings{})
-	public, _ := json.Marshal(made.public)
-	if err != nil || strings.Contains(string(public), "hush") || made.secrets == nil {
+	made, err := Parse(json.RawMessage(`{"brokers":["example.com:9092"],"topic":"{org}.{app}","tls":true,
+		"sasl":{"mechanism":"scram-sha-512","username":"me","password":"hush"}}`), nil, driver.Settings{})
+	public, _ := json.Marshal(made.Public)
+	if err != nil || strings.Contains(string(public), "hush") || made.Secrets == nil {
 		t.Errorf("%s %v", public, err)
 	}
 }

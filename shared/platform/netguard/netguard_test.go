@@ -1,4 +1,4 @@
-package sinks
+package netguard
 
 import (
 	"context"
@@ -19,11 +19,11 @@ func TestGuardAllows(t *testing.T) {
 		"64:ff9b::7f00:1": false, "64:ff9b:1::1": false, "2002:7f00:1::": false, "2001:0:1::1": false, "2001:db8::1": false,
 		"fe80::1%eth0": false, "2606:4700::1%eth0": false,
 	} {
-		if got := newGuard(nil).allows(netip.MustParseAddr(address)); got != want {
+		if got := New(nil).allows(netip.MustParseAddr(address)); got != want {
 			t.Errorf("%s: %t", address, got)
 		}
 	}
-	g := newGuard([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")})
+	g := New([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")})
 	for address, want := range map[string]bool{"10.1.2.3": true, "::ffff:10.1.2.3": true, "10.2.0.1": false, "127.0.0.1": false, "8.8.8.8": true} {
 		if got := g.allows(netip.MustParseAddr(address)); got != want {
 			t.Errorf("with an exception, %s: %t", address, got)
@@ -37,8 +37,8 @@ type fakeNet struct {
 	dialled []string
 }
 
-func (n *fakeNet) guard() *guard {
-	g := newGuard(nil)
+func (n *fakeNet) guard() *Guard {
+	g := New(nil)
 	g.resolve = func(context.Context, string, string) ([]netip.Addr, error) {
 		var out []netip.Addr
 		for _, a := range n.answers[0] {
@@ -63,14 +63,14 @@ func TestGuardPinsWhatItLookedAt(t *testing.T) {
 	}
 	// The name now means something inside, alone or among others, or nothing.
 	for range 2 {
-		if _, err := g.DialContext(t.Context(), "tcp", "rebinding.example:443"); !errors.Is(err, errForbiddenTarget) {
+		if _, err := g.DialContext(t.Context(), "tcp", "rebinding.example:443"); !errors.Is(err, ErrForbidden) {
 			t.Error(err)
 		}
 	}
 	if _, err := g.DialContext(t.Context(), "tcp", "rebinding.example:443"); err == nil {
 		t.Error("a name without addresses")
 	}
-	if _, err := g.DialContext(t.Context(), "tcp", "[::1]:443"); !errors.Is(err, errForbiddenTarget) {
+	if _, err := g.DialContext(t.Context(), "tcp", "[::1]:443"); !errors.Is(err, ErrForbidden) {
 		t.Error(err)
 	}
 	if len(n.dialled) != 2 {

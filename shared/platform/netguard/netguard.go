@@ -1,4 +1,6 @@
-package sinks
+// Package netguard dials addresses that somebody else chose, and keeps them from being
+// inside our own network.
+package netguard
 
 import (
 	"context"
@@ -12,28 +14,29 @@ import (
 	"time"
 )
 
-// guard keeps an organization from pointing a sink at what only the gateway can
+// Guard keeps an organization from pointing a sink or an identity provider at what only the gateway can
 // reach: itself, its neighbours, the cloud's metadata.
 //
 // It looks at addresses at the moment of dialling and dials the very address it
 // looked at, so a name that resolves differently a moment later gains nothing.
-type guard struct {
+type Guard struct {
 	allow   []netip.Prefix // by the operator; never by an organization
 	resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-func newGuard(allow []netip.Prefix) *guard {
+// New returns a guard that also lets addresses in the given networks through.
+func New(allow []netip.Prefix) *Guard {
 	d := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
-	return &guard{allow: allow, resolve: net.DefaultResolver.LookupNetIP, dial: d.DialContext}
+	return &Guard{allow: allow, resolve: net.DefaultResolver.LookupNetIP, dial: d.DialContext}
 }
 
-// errForbiddenTarget says no more than it must: which addresses a name has inside
+// ErrForbidden says no more than it must: which addresses a name has inside
 // our network is not the organization's business.
-var errForbiddenTarget = errors.New("the target's address is in a range that sinks may not reach")
+var ErrForbidden = errors.New("the target's address is in a range that may not be reached from here")
 
 // DialContext connects to a host and port if every address of the host may be reached.
-func (g *guard) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+func (g *Guard) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("address: %w", err)
@@ -49,7 +52,7 @@ func (g *guard) DialContext(ctx context.Context, network, address string) (net.C
 	}
 	// One address inside among several outside is how a name is made to slip through.
 	if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !g.allows(a) }) {
-		return nil, errForbiddenTarget
+		return nil, ErrForbidden
 	}
 	var failed error
 	for _, a := range addrs {
@@ -79,8 +82,8 @@ func prefixes(texts ...string) []netip.Prefix {
 	return out
 }
 
-// allows reports whether a sink may connect to the address.
-func (g *guard) allows(a netip.Addr) bool {
+// allows reports whether anybody may connect to the address.
+func (g *Guard) allows(a netip.Addr) bool {
 	if a.Zone() != "" {
 		return false
 	}
@@ -95,37 +98,40 @@ func (g *guard) allows(a netip.Addr) bool {
 // maxURL is longer than any address a person would configure.
 const maxURL = 2048
 
-// target reads the URL of a sink. What is plainly wrong or forbidden is refused
-// when the sink is made; what a name resolves to is looked at when it is dialled.
-func (g *guard) target(text string, schemes ...string) (*url.URL, error) {
+// URL reads the address of a target. What is plainly wrong or forbidden is refused
+// here; what a name resolves to is looked at when it is dialled. The errors are
+// written to stand behind a field's name.
+func (g *Guard) URL(text string, schemes ...string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case len(text) > maxURL:
-		return nil, invalid("config/url", "is longer than 2048 bytes")
+		return nil, errors.New("is longer than 2048 bytes")
 	case err != nil || u.Opaque != "" || u.Hostname() == "":
-		return nil, invalid("config/url", "is not a URL with a host")
+		return nil, errors.New("is not a URL with a host")
 	case !slices.Contains(schemes, u.Scheme):
-		return nil, invalid("config/url", "must begin with "+strings.Join(schemes, ":// or ")+"://")
+		return nil, errors.New("must begin with " + strings.Join(schemes, ":// or ") + "://")
 	case u.User != nil:
-		return nil, invalid("config/url", "must not hold a user or password: a URL is shown to everybody who may see the sink")
+		return nil, errors.New("must not hold a user or password: a URL is shown to everybody who may see the sink")
 	case u.Fragment != "":
-		return nil, invalid("config/url", "must not hold a fragment")
+		return nil, errors.New("must not hold a fragment")
 	}
 	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
 		// What a dialler would make of a zone is not ours to guess; allows refuses it.
 		if !g.allows(ip) {
-			return nil, invalid("config/url", "names an address that sinks may not reach")
+			return nil, errors.New("names an address that may not be reached from here")
 		}
 	} else if !isHostname(u.Hostname()) || oddAddress(u.Hostname()) {
-		return nil, invalid("config/url", "has a host that is neither a name nor a plain IP address")
+		return nil, errors.New("has a host that is neither a name nor a plain IP address")
 	}
 	return u, nil
 }
 
+const hostnameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
 // isHostname reports whether s is written like a name in the DNS. Names in other
 // scripts have such a form too (xn--…).
 func isHostname(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r > 0x7f || !isPlain(byte(r)) && r != '.' })
+	return !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(hostnameRunes, r) })
 }
 
 // oddAddress reports whether a host that netip does not take for an address ends

@@ -1,14 +1,16 @@
-package sinks
+package nats
 
 import (
 	"strings"
+
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
 )
 
-// escapeToken makes any text one token of a NATS subject: letters, digits, '-'
+// EscapeToken makes any text one token of a NATS subject: letters, digits, '-'
 // and '_' stay, every other byte becomes '=' and two upper-case hex digits. Two
 // different texts never become the same token, and the empty text becomes a
 // lone '=' since a token cannot be empty.
-func escapeToken(s string) string {
+func EscapeToken(s string) string {
 	if s == "" {
 		return "="
 	}
@@ -16,7 +18,7 @@ func escapeToken(s string) string {
 	var out strings.Builder
 	out.Grow(len(s))
 	for i := range len(s) {
-		if c := s[i]; isPlain(c) {
+		if c := s[i]; driver.IsPlain(c) {
 			out.WriteByte(c)
 		} else {
 			out.Write([]byte{'=', hex[c>>4], hex[c&15]})
@@ -25,14 +27,10 @@ func escapeToken(s string) string {
 	return out.String()
 }
 
-func isPlain(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
-}
-
 // isPrefix reports whether s is one or more plain tokens with dots between them.
 func isPrefix(s string) bool {
 	for token := range strings.SplitSeq(s, ".") {
-		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r > 0x7f || !isPlain(byte(r)) }) {
+		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r > 0x7f || !driver.IsPlain(byte(r)) }) {
 			return false
 		}
 	}

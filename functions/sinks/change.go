@@ -1,0 +1,182 @@
+package sinks
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
+	"github.com/defenseunicorns/peat-gateway/shared/store"
+)
+
+func (a *Admin) pause(w http.ResponseWriter, r *http.Request) error {
+	return a.move(w, r, delivery.Paused, "", "sink.pause", event.SinkChangedType)
+}
+
+// resume also forgets what the sink was waiting for: whoever resumes it means now.
+func (a *Admin) resume(w http.ResponseWriter, r *http.Request) error {
+	return a.move(w, r, delivery.Active, "", "sink.resume", event.SinkResumedType)
+}
+
+// maxReason is longer than what anybody writes.
+const maxReason = 1000
+
+// disable is pause with a reason, for a sink that is not to be resumed lightly.
+func (a *Admin) disable(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		Reason string `json:"reason"`
+	}
+	if err := web.ReadJSON(r, &in); err != nil {
+		return err
+	}
+	if in.Reason == "" || len(in.Reason) > maxReason {
+		return driver.Invalid("reason", "must be one to 1000 bytes")
+	}
+	return a.move(w, r, delivery.Disabled, in.Reason, "sink.disable", event.SinkChangedType)
+}
+
+func (a *Admin) move(w http.ResponseWriter, r *http.Request, to delivery.State, reason, action, eventType string) error {
+	sink, err := a.find(r)
+	if err != nil {
+		return err
+	}
+	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error {
+		if err := tx.SetSinkState(r.Context(), sink.Org, sink.ID, to, reason); err != nil {
+			return err
+		}
+		if to == delivery.Active {
+			if err := tx.WakeSink(r.Context(), sink.Org, sink.ID); err != nil {
+				return err
+			}
+		}
+		return a.note(tx, r, sink, action, eventType)
+	}); err != nil {
+		return err
+	}
+	a.Notify()
+	sink.State, sink.Reason = to, reason
+	return a.write(w, r, sink)
+}
+
+// patch changes a sink's configuration, format, filter or ladder. What was sent
+// and not yet recorded under the old ones is sent again under the new.
+func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
+	sink, err := a.find(r)
+	if err != nil {
+		return err
+	}
+	var in sinkPatch
+	if err := web.ReadJSON(r, &in); err != nil {
+		return err
+	}
+	if in.Format != nil {
+		if sink.Format, err = delivery.ParseFormat(*in.Format); err != nil {
+			return err
+		}
+	}
+	if in.Retry != nil {
+		if sink.Retry, err = delivery.ParseRetry(in.Retry); err != nil {
+			return err
+		}
+	}
+	if in.Filter != nil {
+		if _, err = filter.Compile(*in.Filter); err != nil {
+			return err
+		}
+		sink.Filter = *in.Filter
+	}
+	once := ""
+	if in.Config != nil {
+		if once, err = a.reconfigure(r.Context(), &sink, in.Config); err != nil {
+			return err
+		}
+	}
+	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error {
+		changed, err := tx.UpdateSink(r.Context(), sink)
+		if err != nil {
+			return err
+		}
+		if in.Filter != nil {
+			if err := tx.OweAnew(r.Context(), sink.Org, sink.ID); err != nil {
+				return err
+			}
+		}
+		sink = changed
+		return a.note(tx, r, sink, "sink.update", event.SinkChangedType)
+	}); err != nil {
+		return err
+	}
+	a.Notify()
+	lag, err := a.lag(r.Context(), sink)
+	if err != nil {
+		return err
+	}
+	out := wireSink(sink, lag)
+	out.Secret = once
+	return web.WriteJSON(w, http.StatusOK, out)
+}
+
+// reconfigure merges a patch into a sink's configuration. Secrets that the patch
+// does not mention stay what they were. It returns a secret that was made anew.
+func (a *Admin) reconfigure(ctx context.Context, sink *delivery.Sink, patch json.RawMessage) (string, error) {
+	merged, err := mergePatch(sink.Config, patch)
+	if err != nil {
+		return "", err
+	}
+	prior, err := a.unseal(ctx, *sink)
+	if err != nil {
+		return "", fault.Unavailable.Wrap(err, "the key service does not answer")
+	}
+	defer clear(prior)
+	made, err := kinds[sink.Kind].parse(merged, prior, a.Settings.Settings)
+	if err != nil {
+		return "", err
+	}
+	if sink.Sealed, err = a.seal(ctx, sink.Org, sink.ID, made.Secrets); err != nil {
+		return "", fault.Unavailable.Wrap(err, "the key service does not answer")
+	}
+	sink.Claim = made.Claims
+	sink.Config, err = json.Marshal(made.Public)
+	return made.Once, err
+}
+
+// unseal opens a sink's secrets; nil if it has none.
+func (d Deps) unseal(ctx context.Context, sink delivery.Sink) ([]byte, error) {
+	if sink.Sealed == nil {
+		return nil, nil
+	}
+	return envelope.Open(ctx, d.Keys, record(sink.Org, sink.ID), sink.Sealed)
+}
+
+// mergePatch is RFC 7396 on objects.
+func mergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
+	var into, from map[string]json.RawMessage
+	if json.Unmarshal(patch, &from) != nil || from == nil {
+		return nil, driver.Invalid("config", "must be an object")
+	}
+	if json.Unmarshal(target, &into) != nil || into == nil {
+		into = map[string]json.RawMessage{}
+	}
+	for name, value := range from {
+		switch trimmed := bytes.TrimSpace(value); {
+		case string(trimmed) == "null":
+			delete(into, name)
+		case len(trimmed) > 0 && trimmed[0] == '{':
+			inside, err := mergePatch(into[name], value)
+			if err != nil {
+				return nil, err
+			}
+			into[name] = inside
+		default:
+			into[name] = value
+		}
+	}
+	return json.Marshal(into)
+}
