@@ -27,8 +27,8 @@ func TestPull(t *testing.T) {
 	g.do("PUT", formation+"/cdc/consumers/billing", map[string]any{"start": "beginning", "format": "both"}, nil, 201)
 
 	// Changes come for four seconds or so, so that both have to wait for some.
-	const changes = 400
-	p := startPeers(t, peersJob{URLs: g.urls(formation, 2), Documents: 8, Changes: changes, Rate: 100, Seed: seed, TimeoutS: 60})
+	const changes = 240
+	p := startPeers(t, peersJob{URLs: g.urls(formation, 2), Documents: 8, Changes: changes, Rate: 80, Seed: seed, TimeoutS: 60})
 	var polled, streamed pulled
 	var wg sync.WaitGroup
 	same := g.with(t) // restarting writes to g

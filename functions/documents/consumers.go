@@ -8,6 +8,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -20,8 +21,8 @@ const maxConsumers = 100
 // with every request would make reading as dear as writing.
 const seenEvery = time.Minute
 
-// putConsumer makes a consumer, or changes its format. Where one that exists is,
-// only acknowledging changes: the same request twice must not throw it back.
+// putConsumer makes a consumer, or changes its format and filter if it is there
+// already and they are said. Where it is, only acknowledging changes: the same request twice must not throw it back.
 func (f *Function) putConsumer(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	log, err := f.open(r)
@@ -40,6 +41,11 @@ func (f *Function) putConsumer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if in.Filter != nil {
+		if _, err := filter.Compile(*in.Filter); err != nil {
+			return err
+		}
+	}
 	var c delivery.Consumer
 	status := http.StatusOK
 	err = f.Store.InTx(ctx, func(tx *store.Tx) error {
@@ -52,16 +58,21 @@ func (f *Function) putConsumer(w http.ResponseWriter, r *http.Request) error {
 		}
 		status = http.StatusOK
 		if c, err = tx.Consumer(ctx, log.key, name); err == nil {
-			if in.Format == "" || c.Format == format {
-				return nil
+			if in.Format != "" {
+				c.Format = format
 			}
-			c.Format = format
+			if in.Filter != nil {
+				c.Filter = *in.Filter
+			}
 			return tx.UpdateConsumer(ctx, c)
 		} else if !errors.Is(err, fault.NotFound) {
 			return err
 		}
 		status = http.StatusCreated
 		c = delivery.Consumer{Org: log.key.Org, App: log.key.App, Name: name, Format: format, CreatedAt: store.Precise(f.Now())}
+		if in.Filter != nil {
+			c.Filter = *in.Filter
+		}
 		if c.Position, err = log.place(ctx, tx, in.Start, "start"); err != nil {
 			return err
 		}
@@ -100,7 +111,11 @@ func (f *Function) find(r *http.Request) (delivery.Consumer, *reader, error) {
 		return delivery.Consumer{}, nil, err
 	}
 	c, err := f.Store.Consumer(r.Context(), log.key, name)
+	if err != nil {
+		return delivery.Consumer{}, nil, err
+	}
 	log.format = c.Format
+	log.filter, err = filter.Compile(c.Filter)
 	return c, log, err
 }
 

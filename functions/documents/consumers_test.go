@@ -45,7 +45,7 @@ func TestLifeOfAConsumer(t *testing.T) {
 	if diff := cmp.Diff(first, again); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(w.log(delivery.Raw)[:2], first.texts()); diff != "" {
+	if diff := cmp.Diff(w.log(delivery.Raw)[:2], w.texts(first)); diff != "" {
 		t.Error(diff)
 	}
 	if got = w.ack("billing", first.Next); got.Position != 2 || got.Lag.Events != 1 || got.Cursor != first.Next || got.SeenAt == nil {
@@ -53,7 +53,7 @@ func TestLifeOfAConsumer(t *testing.T) {
 	}
 	var rest page
 	w.call("GET", billing+"/events", "", 200, &rest)
-	if diff := cmp.Diff(w.log(delivery.Raw)[2:], rest.texts()); diff != "" {
+	if diff := cmp.Diff(w.log(delivery.Raw)[2:], w.texts(rest)); diff != "" {
 		t.Error(diff)
 	}
 
@@ -126,6 +126,7 @@ func TestWhatCannotBeSaidOfAConsumer(t *testing.T) {
 		"a start in another log":      {"PUT", consumers + "/x", `{"start":"` + old + `"}`, 409, "/start"},
 		"an unknown format":           {"PUT", consumers + "/x", `{"format":"xml"}`, 422, "/format"},
 		"an unknown field":            {"PUT", consumers + "/x", `{"documents":["a*"]}`, 422, "/documents"},
+		"a glob that is none":         {"PUT", consumers + "/x", `{"filter":{"documents":["a","!"]}}`, 422, "/filter/documents/1"},
 		"no such formation":           {"PUT", "/orgs/acme/formations/none/cdc/consumers/x", "", 404, ""},
 		"no cursor":                   {"POST", ack, `{}`, 400, "/cursor"},
 		"a cursor that is none":       {"POST", ack, `{"cursor":"x"}`, 400, "/cursor"},
@@ -136,6 +137,7 @@ func TestWhatCannotBeSaidOfAConsumer(t *testing.T) {
 		"a list of no formation":      {"GET", "/orgs/acme/formations/none/cdc/consumers", "", 404, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			w := w.with(t)
 			var p problem
 			w.call(tc.method, tc.path, tc.body, tc.status, &p)
 			if p.pointer() != tc.pointer {
@@ -231,7 +233,7 @@ func TestAConsumerSeesEverything(t *testing.T) {
 				}
 				p := w.page(fmt.Sprintf("%s/billing/events?limit=%d", consumers, 1+rng.IntN(6)))
 				done := rng.IntN(len(p.Items) + 1)
-				processed = append(processed, p.texts()[:done]...)
+				processed = append(processed, w.texts(p)[:done]...)
 				if rng.IntN(3) == 0 {
 					crashes++ // before the acknowledgement
 					continue

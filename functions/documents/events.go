@@ -4,17 +4,12 @@ import (
 	"context"
 	"net/http"
 	"time"
-
-	"github.com/defenseunicorns/peat-gateway/shared/change"
 )
 
 // getEvents answers with the events after a cursor that the caller keeps.
 func (f *Function) getEvents(w http.ResponseWriter, r *http.Request) error {
-	log, err := f.open(r)
+	log, err := f.openAsAsked(r)
 	if err != nil {
-		return err
-	}
-	if log.format, err = parseFormat(r); err != nil {
 		return err
 	}
 	q, err := parseQuery(r)
@@ -44,7 +39,7 @@ func (f *Function) from(r *http.Request, log *reader) (uint64, error) {
 // there is told what is the matter.
 func (f *Function) page(w http.ResponseWriter, r *http.Request, log *reader, position uint64, q query) error {
 	ctx := r.Context()
-	changes, err := f.await(ctx, log, position, q)
+	p, err := f.await(ctx, log, position, q)
 	if err != nil {
 		return err
 	}
@@ -53,15 +48,12 @@ func (f *Function) page(w http.ResponseWriter, r *http.Request, log *reader, pos
 	out := newOutput(w)
 	out.WriteString(`{"items":[`)
 	sent, count, size := false, 0, 0
-reading:
-	for len(changes) > 0 {
-		for _, c := range changes {
-			b, err := log.encode(c)
-			if err != nil {
-				return err
-			}
-			if count > 0 && size+len(b) > maxPageBytes {
-				break reading
+	for range maxPieces {
+		full := false
+		for _, c := range p.events {
+			b := log.encode(c)
+			if full = count > 0 && size+len(b) > maxPageBytes; full {
+				break
 			}
 			if count > 0 {
 				out.WriteByte(',')
@@ -69,7 +61,10 @@ reading:
 			out.Write(b)
 			count, size, position = count+1, size+len(b), c.Position
 		}
-		if count >= q.limit {
+		if !full {
+			position = p.to
+		}
+		if full || p.end || count >= q.limit || count == 0 { // nothing at all: await has read enough
 			break
 		}
 		if out.Len() >= pieceBytes {
@@ -78,7 +73,7 @@ reading:
 				return err
 			}
 		}
-		if changes, err = log.after(ctx, position, q.limit-count); err != nil {
+		if p, err = log.after(ctx, position, q.limit-count); err != nil {
 			if !sent {
 				return err
 			}
@@ -91,35 +86,35 @@ reading:
 }
 
 // await reads what comes after a position. If there is nothing it waits until
-// there is, but no longer than asked, and then returns nothing.
-func (f *Function) await(ctx context.Context, log *reader, position uint64, q query) ([]change.Settled, error) {
-	changes, err := log.after(ctx, position, q.limit)
-	if err != nil || len(changes) > 0 || q.wait == 0 {
-		return changes, err
+// there is, but no longer than asked.
+func (f *Function) await(ctx context.Context, log *reader, position uint64, q query) (piece, error) {
+	p, err := log.search(ctx, position, q.limit)
+	if err != nil || len(p.events) > 0 || !p.end || q.wait == 0 {
+		return p, err
 	}
 	leave, err := f.seats.take(log.key.Org)
 	if err != nil {
-		return nil, err
+		return piece{}, err
 	}
 	defer leave()
 	bell := f.bells.join(log.key)
 	defer f.bells.leave(bell)
 	ends := time.NewTimer(q.wait)
 	defer ends.Stop()
-	for {
+	for over := false; ; {
 		rung := f.bells.next(bell)
-		changes, err := log.after(ctx, position, q.limit)
-		if err != nil || len(changes) > 0 {
-			return changes, err
+		p, err = log.search(ctx, p.to, q.limit)
+		if err != nil || len(p.events) > 0 || !p.end || over {
+			return p, err
 		}
 		select {
 		case <-rung:
 		case <-ends.C:
-			return log.after(ctx, position, q.limit) // once more: is it still this log?
+			over = true // looks once more: is it still this log?
 		case <-f.bells.stopped():
-			return nil, nil
+			return p, nil
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return p, ctx.Err()
 		}
 	}
 }

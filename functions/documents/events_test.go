@@ -35,12 +35,13 @@ func TestPagesTogetherAreTheLog(t *testing.T) {
 		"all at once":    {"limit=1000&format=both", delivery.Both, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
+			w := w.with(t)
 			var got []string
 			pages, cursor := 0, "beginning"
 			for {
 				p := w.page(events + "?" + tc.query + "&cursor=" + cursor)
 				pages++
-				got = append(got, p.texts()...)
+				got = append(got, w.texts(p)...)
 				if len(p.Items) == 0 {
 					if p.Next != cursor {
 						t.Errorf("an empty page moves the cursor from %s to %s", cursor, p.Next)
@@ -99,7 +100,7 @@ func TestAPageIsBoundedInBytes(t *testing.T) {
 		if size > maxPageBytes && len(p.Items) > 1 {
 			t.Errorf("%d events of %d bytes in one page", len(p.Items), size)
 		}
-		sizes, got, cursor = append(sizes, len(p.Items)), append(got, p.texts()...), p.Next
+		sizes, got, cursor = append(sizes, len(p.Items)), append(got, w.texts(p)...), p.Next
 	}
 	if diff := cmp.Diff([]int{7, 2, 1, 1}, sizes); diff != "" {
 		t.Error(diff)
@@ -152,6 +153,7 @@ func TestWhatCannotBeAsked(t *testing.T) {
 		"a stream of an unknown format":     {cdc + "/stream?format=xml", 400, "/format"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			w := w.with(t)
 			var p problem
 			w.call("GET", tc.path, "", tc.status, &p)
 			if p.pointer() != tc.pointer {
@@ -236,8 +238,8 @@ func TestAWaitIsEndedByAChange(t *testing.T) {
 				w.ring()
 			}
 			var p page
-			if err := json.Unmarshal((<-answer).Body.Bytes(), &p); err != nil || len(p.Items) != 1 || p.Items[0] == nil || p.texts()[0] != w.log(delivery.Patches)[1] {
-				t.Errorf("%v %s", err, p.texts())
+			if err := json.Unmarshal((<-answer).Body.Bytes(), &p); err != nil || len(p.Items) != 1 || p.Items[0] == nil || w.texts(p)[0] != w.log(delivery.Patches)[1] {
+				t.Errorf("%v %s", err, w.texts(p))
 			}
 			if n := w.waiting(); n != 0 {
 				t.Errorf("%d still wait", n)
@@ -325,7 +327,7 @@ func TestReadersWhileOthersWrite(t *testing.T) {
 					t.Errorf("%d %s", out.Code, out.Body)
 					return
 				}
-				got[i], cursor = append(got[i], p.texts()...), p.Next
+				got[i], cursor = append(got[i], w.texts(p)...), p.Next
 			}
 		})
 	}

@@ -3,9 +3,11 @@ package documents
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 )
 
@@ -44,13 +46,34 @@ func parseQuery(r *http.Request) (query, error) {
 	return q, nil
 }
 
-// parseFormat reads the query's format.
-func parseFormat(r *http.Request) (delivery.Format, error) {
-	f, err := delivery.ParseFormat(r.URL.Query().Get("format"))
+// openAsAsked returns a reader of the path's formation, with the query's format
+// and filter.
+func (f *Function) openAsAsked(r *http.Request) (*reader, error) {
+	log, err := f.open(r)
 	if err != nil {
-		return "", wrongField(fault.Malformed, "format", "must be patches, raw or both")
+		return nil, err
 	}
-	return f, nil
+	if log.format, err = delivery.ParseFormat(r.URL.Query().Get("format")); err != nil {
+		return nil, inQuery(err)
+	}
+	log.filter, err = filter.Compile(filter.Spec{Documents: r.URL.Query()["documents"], Where: r.URL.Query().Get("where")})
+	return log, inQuery(err)
+}
+
+// inQuery is what is wrong with a body, said of the query: its parts stand by
+// themselves there, and a query that is wrong is a request that cannot be read.
+func inQuery(err error) error {
+	was := fault.Of(err)
+	if was == nil {
+		return err
+	}
+	again := *was
+	again.Kind, again.Fields = fault.Malformed, nil
+	again.Message = strings.TrimPrefix(was.Message, "filter/")
+	for _, field := range was.Fields {
+		again.Fields = append(again.Fields, fault.Field{Pointer: strings.TrimPrefix(field.Pointer, "/filter"), Detail: field.Detail})
+	}
+	return &again
 }
 
 // wrongField is a fault of the given kind about one part of the input.

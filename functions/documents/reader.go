@@ -1,12 +1,14 @@
 package documents
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -26,6 +28,7 @@ type reader struct {
 	key    tenant.Key
 	log    fingerprint
 	format delivery.Format
+	filter *filter.Filter // nil lets everything pass
 }
 
 // open returns a reader of the path's formation.
@@ -95,16 +98,63 @@ func (l *reader) place(ctx context.Context, in formations, text, field string) (
 // cursor is the text for a position.
 func (l *reader) cursor(position uint64) string { return cursor{l.log, position}.String() }
 
-// after reads a piece of the log, of at most so many events.
+// piece is what was read of the log: the events that the filter lets pass, and the
+// position up to which there are no others.
+type piece struct {
+	events []change.Settled
+	to     uint64
+	end    bool // there is nothing after it yet
+}
+
+// after reads the log after a position, up to so many events.
 //
 // The formation is looked at last: if it still is the one that was opened, it was
 // while the log was read.
-func (l *reader) after(ctx context.Context, position uint64, limit int) ([]change.Settled, error) {
-	changes, err := l.store.ChangesAfter(ctx, l.key, position, min(limit, pieceEvents), pieceBytes)
-	if err != nil {
-		return nil, err
+func (l *reader) after(ctx context.Context, position uint64, limit int) (piece, error) {
+	rows := pieceEvents
+	if l.filter == nil {
+		rows = min(rows, limit)
 	}
-	return changes, l.still(ctx, l.store)
+	changes, err := l.store.ChangesAfter(ctx, l.key, position, rows, pieceBytes)
+	if err != nil {
+		return piece{}, err
+	}
+	if err := l.still(ctx, l.store); err != nil {
+		return piece{}, err
+	}
+	p := piece{to: position, end: len(changes) == 0}
+	for _, c := range changes {
+		if len(p.events) == limit {
+			return p, nil
+		}
+		if l.wants(c) {
+			p.events = append(p.events, c)
+		}
+		p.to = c.Position
+	}
+	return p, nil
+}
+
+// wants asks the filter. An event that it cannot judge passes: better one too many.
+func (l *reader) wants(c change.Settled) bool {
+	wanted, err := l.filter.Match(l.key, c)
+	return wanted || err != nil
+}
+
+// maxPieces bounds how far one request looks for events that the filter lets pass.
+const maxPieces = 100
+
+// search reads on until there are events, or the log ends, or it has read enough
+// for one request.
+func (l *reader) search(ctx context.Context, position uint64, limit int) (p piece, err error) {
+	p.to = position
+	for range maxPieces {
+		p, err = l.after(ctx, p.to, limit)
+		if err != nil || len(p.events) > 0 || p.end {
+			break
+		}
+	}
+	return p, err
 }
 
 // still fails unless the formation is the one that was opened.
@@ -116,7 +166,16 @@ func (l *reader) still(ctx context.Context, in formations) error {
 	return err
 }
 
-// encode is the CloudEvent of a change, in structured JSON on one line.
-func (l *reader) encode(c change.Settled) ([]byte, error) {
-	return event.DocumentChanged(l.key, c, l.format).MarshalJSON()
+// encode is the CloudEvent of a change, in structured JSON on one line. Between
+// tokens JSON may have line breaks, as patches do that were kept so; inside strings
+// it has none.
+func (l *reader) encode(c change.Settled) []byte {
+	e := event.EncodeChange(l.key, c, l.format, nil)
+	b := e.AppendJSON(make([]byte, 0, e.Size()))
+	for i := bytes.IndexAny(b, "\r\n"); i >= 0 && i < len(b); i++ {
+		if b[i] == '\n' || b[i] == '\r' {
+			b[i] = ' '
+		}
+	}
+	return b
 }

@@ -10,11 +10,8 @@ import (
 
 // getStream sends the events after a cursor that the caller keeps, without end.
 func (f *Function) getStream(w http.ResponseWriter, r *http.Request) error {
-	log, err := f.open(r)
+	log, err := f.openAsAsked(r)
 	if err != nil {
-		return err
-	}
-	if log.format, err = parseFormat(r); err != nil {
 		return err
 	}
 	from, resumed, err := f.resumed(r, log)
@@ -74,52 +71,50 @@ func (f *Function) stream(w http.ResponseWriter, r *http.Request, log *reader, p
 	defer cancel()
 	heartbeat := time.NewTicker(f.Settings.Heartbeat)
 	defer heartbeat.Stop()
+	readOn := make(chan struct{}) // in place of a bell while the log goes on
+	close(readOn)
+	told := position // what the client knows of where it is
 	for {
 		rung := f.bells.next(bell)
-		sent, err := f.pour(ctx, out, log, position)
+		p, err := log.after(ctx, position, math.MaxInt)
+		if err == nil && len(p.events) > 0 {
+			err = pour(out, log, p)
+			told = p.events[len(p.events)-1].Position
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if sent > position {
-			position = sent
-			select {
-			case <-f.bells.stopped():
-				return nil
-			default:
-			}
-			continue
+		position = p.to
+		if !p.end {
+			rung = readOn
 		}
 		select {
-		case <-rung:
-		case <-heartbeat.C:
-			out.WriteString(":\n\n")
-			if err := out.send(); err != nil {
-				return err
-			}
 		case <-f.bells.stopped():
 			return nil
 		case <-ctx.Done():
 			return nil
+		case <-heartbeat.C:
+			out.WriteString(":\n")
+			if told != position { // the filter has let nothing pass for a while
+				fmt.Fprintf(out, "id: %s\n", log.cursor(position))
+				told = position
+			}
+			out.WriteByte('\n')
+			if err := out.send(); err != nil {
+				return err
+			}
+		case <-rung:
 		}
 	}
 }
 
-// pour sends one piece of the log and returns the position that it reaches.
-func (f *Function) pour(ctx context.Context, out *output, log *reader, position uint64) (uint64, error) {
-	changes, err := log.after(ctx, position, math.MaxInt)
-	if err != nil || len(changes) == 0 {
-		return position, err
+// pour sends a piece of the log.
+func pour(out *output, log *reader, p piece) error {
+	for _, c := range p.events {
+		fmt.Fprintf(out, "id: %s\nevent: %s\ndata: %s\n\n", log.cursor(c.Position), eventName, log.encode(c))
 	}
-	for _, c := range changes {
-		b, err := log.encode(c)
-		if err != nil {
-			return position, err
-		}
-		fmt.Fprintf(out, "id: %s\nevent: %s\ndata: %s\n\n", log.cursor(c.Position), eventName, b)
-		position = c.Position
-	}
-	return position, out.send()
+	return out.send()
 }

@@ -4,12 +4,14 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 )
 
 // consumerRequest makes a consumer, or changes what it is sent.
 type consumerRequest struct {
-	Start  string `json:"start,omitempty"`
-	Format string `json:"format,omitempty"`
+	Start  string       `json:"start,omitempty"`
+	Format string       `json:"format,omitempty"`
+	Filter *filter.Spec `json:"filter,omitempty"`
 }
 
 // ackRequest says how far a consumer has come.
@@ -21,6 +23,7 @@ type ackRequest struct {
 type consumerWire struct {
 	Name      string          `json:"name"`
 	Format    delivery.Format `json:"format"`
+	Filter    *filter.Spec    `json:"filter,omitempty"`
 	Cursor    string          `json:"cursor"`
 	Position  uint64          `json:"position"`
 	Lag       lagWire         `json:"lag"`
@@ -36,6 +39,9 @@ type lagWire struct {
 func wireConsumer(c delivery.Consumer, log *reader, lag delivery.Lag) consumerWire {
 	out := consumerWire{Name: c.Name, Format: c.Format, Cursor: log.cursor(c.Position), Position: c.Position,
 		Lag: lagWire(lag), CreatedAt: c.CreatedAt}
+	if !c.Filter.IsZero() {
+		out.Filter = &c.Filter
+	}
 	if !c.SeenAt.IsZero() {
 		out.SeenAt = &c.SeenAt
 	}

@@ -58,6 +58,13 @@ func newWorld(t testing.TB, s Settings) *world {
 	return w
 }
 
+// with is the same world, asked on behalf of a subtest.
+func (w *world) with(t testing.TB) *world {
+	same := *w
+	same.t = t
+	return &same
+}
+
 func (w *world) tx(fn func(tx *store.Tx) error) {
 	w.t.Helper()
 	if err := w.store.InTx(context.Background(), fn); err != nil {
@@ -145,9 +152,23 @@ func (w *world) log(format delivery.Format) []string {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		out = append(out, string(b))
+		out = append(out, canonical(w.t, b))
 	}
 	return out
+}
+
+// canonical is JSON with its keys in order and nothing between its tokens.
+func canonical(t testing.TB, b []byte) string {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Fatalf("%v in %.1000s", err, b)
+	}
+	out, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
 }
 
 func request(method, path, body string) *http.Request {
@@ -188,10 +209,11 @@ type page struct {
 	Next  string            `json:"next"`
 }
 
-func (p page) texts() []string {
+func (w *world) texts(p page) []string {
+	w.t.Helper()
 	var out []string
 	for _, b := range p.Items {
-		out = append(out, string(b))
+		out = append(out, canonical(w.t, b))
 	}
 	return out
 }
@@ -296,6 +318,6 @@ func (s *stream) next() string {
 			s.t.Fatalf("a frame of another kind: %+v", f)
 		}
 		s.id = f.id
-		return f.data
+		return canonical(s.t, []byte(f.data))
 	}
 }

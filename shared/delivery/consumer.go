@@ -3,6 +3,7 @@ package delivery
 import (
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -14,6 +15,7 @@ type Consumer struct {
 	Name      string
 	Position  uint64
 	Format    Format
+	Filter    filter.Spec
 	CreatedAt time.Time
 	SeenAt    time.Time // when it last asked for something; zero is never
 }

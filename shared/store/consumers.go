@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
@@ -10,14 +11,27 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
-const consumerColumns = `org_id, app_id, name, position, format, created_at, seen_at`
+const consumerColumns = `org_id, app_id, name, position, format, filter, created_at, seen_at`
 
 func scanConsumer(r row) (delivery.Consumer, error) {
 	var c delivery.Consumer
+	var filter string
 	var created, seen int64
-	err := r.Scan(&c.Org, &c.App, &c.Name, &c.Position, &c.Format, &created, &seen)
+	err := r.Scan(&c.Org, &c.App, &c.Name, &c.Position, &c.Format, &filter, &created, &seen)
 	c.CreatedAt, c.SeenAt = fromMicros(created), fromMicros(seen)
+	if err == nil && filter != "" {
+		err = json.Unmarshal([]byte(filter), &c.Filter)
+	}
 	return c, err
+}
+
+// consumerFilter is how a consumer's filter is kept: empty if there is none.
+func consumerFilter(c delivery.Consumer) (string, error) {
+	if c.Filter.IsZero() {
+		return "", nil
+	}
+	b, err := json.Marshal(c.Filter)
+	return string(b), err
 }
 
 // Consumer returns a formation's consumer. In a transaction it also keeps others
@@ -50,8 +64,12 @@ func (s queries) CountConsumers(ctx context.Context, key tenant.Key) (int, error
 // CreateConsumer adds a consumer; fault.Conflict if its name is taken,
 // fault.NotFound if there is no such formation.
 func (tx *Tx) CreateConsumer(ctx context.Context, c delivery.Consumer) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO consumers (`+consumerColumns+`, filter) VALUES ($1, $2, $3, $4, $5, $6, $7, '')`,
-		c.Org, c.App, c.Name, c.Position, c.Format, micros(c.CreatedAt), micros(c.SeenAt))
+	filter, err := consumerFilter(c)
+	if err != nil {
+		return err
+	}
+	_, err = tx.q.ExecContext(ctx, `INSERT INTO consumers (`+consumerColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		c.Org, c.App, c.Name, c.Position, c.Format, filter, micros(c.CreatedAt), micros(c.SeenAt))
 	switch {
 	case sqldb.IsDuplicate(err):
 		return fault.Conflict.New("consumer %q exists already", c.Name)
@@ -61,10 +79,14 @@ func (tx *Tx) CreateConsumer(ctx context.Context, c delivery.Consumer) error {
 	return err
 }
 
-// UpdateConsumer replaces a consumer's position, format and when it was seen.
+// UpdateConsumer replaces a consumer's position, format, filter and when it was seen.
 func (tx *Tx) UpdateConsumer(ctx context.Context, c delivery.Consumer) error {
-	res, err := tx.q.ExecContext(ctx, `UPDATE consumers SET position = $4, format = $5, seen_at = $6
-		WHERE org_id = $1 AND app_id = $2 AND name = $3`, c.Org, c.App, c.Name, c.Position, c.Format, micros(c.SeenAt))
+	filter, err := consumerFilter(c)
+	if err != nil {
+		return err
+	}
+	res, err := tx.q.ExecContext(ctx, `UPDATE consumers SET position = $4, format = $5, filter = $6, seen_at = $7
+		WHERE org_id = $1 AND app_id = $2 AND name = $3`, c.Org, c.App, c.Name, c.Position, c.Format, filter, micros(c.SeenAt))
 	return affected(res, err, fault.NotFound, "no consumer %q", c.Name)
 }
 

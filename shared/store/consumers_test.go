@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -40,7 +41,8 @@ func TestConsumers(t *testing.T) {
 
 func addConsumer(t *testing.T, s *store.Store, k tenant.Key, name string) delivery.Consumer {
 	t.Helper()
-	c := delivery.Consumer{Org: k.Org, App: k.App, Name: name, Position: 2, Format: delivery.Both, CreatedAt: store.Precise(now)}
+	c := delivery.Consumer{Org: k.Org, App: k.App, Name: name, Position: 2, Format: delivery.Both,
+		Filter: filter.Spec{Documents: []string{"tracks:*"}, Where: "event.seq > 1"}, CreatedAt: store.Precise(now)}
 	inTx(t, s, func(tx *store.Tx) error { return tx.CreateConsumer(t.Context(), c) })
 	return c
 }
@@ -57,7 +59,7 @@ func testConsumer(t *testing.T, s *store.Store) {
 	if diff := cmp.Diff(c, got); err != nil || diff != "" {
 		t.Errorf("Consumer: %v\n%s", err, diff)
 	}
-	c.Position, c.Format, c.SeenAt = 1<<62, delivery.Raw, store.Precise(now.Add(time.Hour))
+	c.Position, c.Format, c.Filter, c.SeenAt = 1<<62, delivery.Raw, filter.Spec{}, store.Precise(now.Add(time.Hour))
 	inTx(t, s, func(tx *store.Tx) error { return tx.UpdateConsumer(ctx, c) })
 	c.SeenAt = store.Precise(now.Add(2 * time.Hour))
 	inTx(t, s, func(tx *store.Tx) error { return tx.SeeConsumer(ctx, key, "billing", c.SeenAt) })
@@ -166,7 +168,8 @@ func testConsumerIsolation(t *testing.T, s *store.Store) {
 	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error { return tx.UpdateConsumer(ctx, foreign) }), fault.NotFound)
 	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error { return tx.SeeConsumer(ctx, theirs, "billing", now) }), fault.NotFound)
 	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error { return tx.DeleteConsumer(ctx, theirs, "billing") }), fault.NotFound)
-	if got, err := s.Consumer(ctx, key, "billing"); err != nil || got != mine {
-		t.Errorf("mine afterwards: %+v %v", got, err)
+	got, err := s.Consumer(ctx, key, "billing")
+	if diff := cmp.Diff(mine, got); err != nil || diff != "" {
+		t.Errorf("mine afterwards: %v\n%s", err, diff)
 	}
 }
