@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"testing"
@@ -67,6 +68,29 @@ func TestPull(t *testing.T) {
 		t.Errorf("the consumer is at %d, %d behind", consumer.Position, consumer.Lag.Events)
 	}
 	t.Logf("%d pages and %d streams; %d events came twice by page", polled.requests, streamed.requests, byPoll.duplicates)
+}
+
+// TestAStreamDoesNotHoldUpTheEnd: a process that is told to stop ends its streams,
+// whole, and does not wait for their readers.
+func TestAStreamDoesNotHoldUpTheEnd(t *testing.T) {
+	g := startGateway(t, options{})
+	formation := g.formation("acme", "logistics")
+	req, err := http.NewRequestWithContext(t.Context(), "GET", g.url+formation+"/cdc/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+adminToken)
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := g.interrupt(15 * time.Second); err != nil { // readers are waited for for 20 s
+		t.Error(err)
+	}
+	if b, err := io.ReadAll(resp.Body); err != nil || !bytes.HasPrefix(b, []byte("retry: ")) {
+		t.Errorf("the stream ended with %v after %q", err, b)
+	}
 }
 
 // pulled is what a receiver that fetches has got.
