@@ -83,6 +83,9 @@ func TestFilters(t *testing.T) {
 // A page that a filter leaves empty still has a next that is further on, also if
 // there is more to read than one request reads.
 func TestAFilterThatLetsLittlePass(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED with -short: writes thousands of changes")
+	}
 	w := newWorld(t, Settings{})
 	const n = pieceEvents*maxPieces + 500
 	w.write(append(slices.Repeat([]string{"dull"}, n), "bright")...)

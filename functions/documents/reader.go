@@ -142,7 +142,7 @@ func (l *reader) wants(c change.Settled) bool {
 }
 
 // maxPieces bounds how far one request looks for events that the filter lets pass.
-const maxPieces = 100
+const maxPieces = 40
 
 // search reads on until there are events, or the log ends, or it has read enough
 // for one request.

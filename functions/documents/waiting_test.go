@@ -73,6 +73,7 @@ func TestOneLookServesAllWhoWait(t *testing.T) {
 			joined = append(joined, b.join(key))
 		}
 		time.Sleep(10*time.Second + time.Millisecond)
+		synctest.Wait()
 		if looks != 10 {
 			t.Errorf("%d looks in ten seconds, want 10", looks)
 		}
@@ -80,6 +81,7 @@ func TestOneLookServesAllWhoWait(t *testing.T) {
 			b.leave(l)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if looks != 10 || len(b.byKey) != 0 {
 			t.Errorf("%d looks, %d bells, with nobody waiting", looks-10, len(b.byKey))
 		}
