@@ -43,6 +43,11 @@ test/short: ## Run what needs nothing installed and takes little time
 test/postgres: ## Run the store's tests on SQLite and a throw-away Postgres
 	PEAT_TEST_REQUIRE=postgres scripts/postgres go test ./shared/...
 
+.PHONY: test/kafka
+test/kafka: ## Run the Kafka sink's tests with a real broker, fetched if it is not there
+	scripts/kafka
+	PEAT_TEST_REQUIRE=kafka go test ./shared/platform/testenv ./shared/driver/kafka/...
+
 .PHONY: test/e2e
 test/e2e: ## Run the tests that drive the program from outside (RUN=TestKill PEAT_SEED=… PEAT_KILLS=…)
 	PEAT_TEST_REQUIRE=postgres,nats,redis,node scripts/test -v -run '$(or $(RUN),.)' ./test/...

@@ -1,29 +1,17 @@
 package test
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"text/tabwriter"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge/automergetest"
@@ -31,20 +19,28 @@ import (
 )
 
 // BenchmarkGateway measures a whole gateway, once, and prints a table: `make
-// bench`. It runs on SQLite, or on Postgres with PEAT_BENCH_POSTGRES=1.
+// bench`. It runs on SQLite, or on Postgres with PEAT_BENCH_POSTGRES=1. PEAT_BENCH
+// names the parts to run, if not all: "latency", "delivery/nats delivery/file".
 func BenchmarkGateway(b *testing.B) {
 	var env []string
 	engine := "sqlite"
 	if os.Getenv("PEAT_BENCH_POSTGRES") == "1" {
 		env, engine = append(env, "PEAT_DATABASE_URL="+testenv.Postgres(b)), "postgres"
 	}
-	var table table
-	table.row("store", engine, "")
-	capturedEvents := benchCapture(b, &table, env)
-	benchDelivery(b, &table, capturedEvents)
-	benchLatency(b, &table, env)
-	benchMemory(b, &table, env)
-	fmt.Printf("\n%s\n", table.text())
+	var out table
+	out.row("store", engine, "")
+	for _, part := range []struct {
+		name string
+		run  func(*testing.B, *table, []string)
+	}{
+		{"capture", benchCapture}, {"delivery", benchDelivery}, {"latency", benchLatency}, {"memory", benchMemory},
+		{"scale", benchScale}, {"catch-up", benchCatchUp},
+	} {
+		if only := os.Getenv("PEAT_BENCH"); only == "" || strings.Contains(only, part.name) {
+			part.run(b, &out, env)
+		}
+	}
+	fmt.Printf("\n%s\n", out.text())
 	for b.Loop() { // everything is measured above; the framework wants a loop
 	}
 }
@@ -143,15 +139,9 @@ func acknowledged(s *session, seen func(head [32]byte)) {
 	}
 }
 
-type captured struct {
-	g         *gateway
-	formation string
-	n         int
-}
-
 // benchCapture: how many changes a second are stored, from one peer with the
 // backlog of a day: many documents, changes in bundles.
-func benchCapture(b *testing.B, t *table, env []string) captured {
+func benchCapture(b *testing.B, t *table, env []string) {
 	const documents, changes, bundle = 100, 100, 20
 	g := startGateway(b, options{env: env})
 	formation := g.formation("acme", "capture")
@@ -189,209 +179,6 @@ func benchCapture(b *testing.B, t *table, env []string) captured {
 	took := time.Since(begin)
 	n := documents * changes
 	t.row("capture", fmt.Sprintf("%.0f changes/s", float64(n)/took.Seconds()), fmt.Sprintf("%d changes of %d documents, bundles of %d", n, documents, bundle))
-	return captured{g, formation, n}
-}
-
-// benchDelivery: how fast the log leaves by each driver, beside the bare client
-// publishing the same payloads to the same receiver, with as much at a time.
-func benchDelivery(b *testing.B, t *table, c captured) {
-	g, n := c.g, c.n
-	rate := func(took time.Duration) float64 { return float64(n) / took.Seconds() }
-	report := func(kind string, ours, bare time.Duration, how string) {
-		t.row("deliver "+kind, fmt.Sprintf("%.0f events/s", rate(ours)), fmt.Sprintf("%.2f of the bare client's %.0f/s (%s)", rate(ours)/rate(bare), rate(bare), how))
-	}
-	sinkURL := c.formation + "/cdc/sinks"
-	wait := func(kind string, count func() int) time.Duration {
-		begin := time.Now()
-		within(b, 3*time.Minute, kind, func() (bool, string) {
-			got := count()
-			return got >= n, fmt.Sprintf("%d of %d; %s", got, n, g.lags(b, c.formation))
-		})
-		return time.Since(begin)
-	}
-
-	// webhook; it also collects the payloads for the bare clients
-	var got atomic.Int64
-	var mu sync.Mutex
-	var payloads [][]byte
-	keep := true
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		if keep {
-			mu.Lock()
-			payloads = append(payloads, body)
-			mu.Unlock()
-		}
-		got.Add(1)
-		w.WriteHeader(http.StatusNoContent)
-	}))
-	defer receiver.Close()
-	s := g.sink(c.formation, "webhook", map[string]any{"url": receiver.URL})
-	ours := wait("webhook", func() int { return int(got.Load()) })
-	g.do("DELETE", sinkURL+"/"+s.ID, nil, nil, 204)
-	keep = false
-	payloads = payloads[:n]
-	report("webhook", ours, bareWebhook(b, receiver.URL, payloads), "net/http, 16 at a time")
-
-	// nats
-	s = g.sink(c.formation, "nats", map[string]any{"subject_prefix": "bench", "stream": "BENCH"})
-	ours = wait("nats", func() int { n, _ := natsCount(g.natsURL, "BENCH"); return n })
-	g.do("DELETE", sinkURL+"/"+s.ID, nil, nil, 204)
-	report("nats", ours, bareNATS(b, g.natsURL, payloads), "nats.go, asynchronous, 256 in flight")
-
-	// file
-	path := g.sinkFile("bench.ndjson")
-	s = g.sink(c.formation, "file", map[string]any{"path": "bench.ndjson"})
-	ours = wait("file", func() int { return lineCount(path) })
-	g.do("DELETE", sinkURL+"/"+s.ID, nil, nil, 204)
-	report("file", ours, bareFile(b, payloads), "os.File, fsync every 100 lines")
-}
-
-func lineCount(path string) int {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0
-	}
-	return bytes.Count(b, []byte("\n"))
-}
-
-func bareWebhook(b *testing.B, url string, payloads [][]byte) time.Duration {
-	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
-	next := make(chan []byte)
-	var wg sync.WaitGroup
-	begin := time.Now()
-	for range 16 {
-		wg.Go(func() {
-			for p := range next {
-				resp, err := c.Post(url, "application/cloudevents+json", bytes.NewReader(p))
-				if err != nil {
-					b.Error(err)
-					continue
-				}
-				io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
-			}
-		})
-	}
-	for _, p := range payloads {
-		next <- p
-	}
-	close(next)
-	wg.Wait()
-	return time.Since(begin)
-}
-
-func bareNATS(b *testing.B, url string, payloads [][]byte) time.Duration {
-	nc, err := nats.Connect(url)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(256))
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "BARE", Subjects: []string{"bare.>"}}); err != nil {
-		b.Fatal(err)
-	}
-	begin := time.Now()
-	for i, p := range payloads {
-		if _, err := js.PublishAsync("bare.x", p, jetstream.WithMsgID(strconv.Itoa(i)), jetstream.WithStallWait(30*time.Second)); err != nil {
-			b.Fatal(err)
-		}
-	}
-	select {
-	case <-js.PublishAsyncComplete():
-	case <-ctx.Done():
-		b.Fatal("the bare client was not acknowledged")
-	}
-	return time.Since(begin)
-}
-
-func bareFile(b *testing.B, payloads [][]byte) time.Duration {
-	f, err := os.Create(filepath.Join(b.TempDir(), "bare.ndjson"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	w := bufio.NewWriterSize(f, 1<<20)
-	begin := time.Now()
-	for i, p := range payloads {
-		w.Write(p)
-		w.WriteByte('\n')
-		if i%100 == 99 || i == len(payloads)-1 {
-			if w.Flush() != nil || f.Sync() != nil {
-				b.Fatal("the file cannot be written")
-			}
-		}
-	}
-	return time.Since(begin)
-}
-
-// benchLatency: at 500 changes a second, one at a time on many documents, how
-// long until the peer is told that a change is stored, and until a webhook has it.
-func benchLatency(b *testing.B, t *table, env []string) {
-	const perSecond, seconds, documents = 500, 10, 50
-	g := startGateway(b, options{env: env})
-	formation := g.formation("acme", "latency")
-	const changes = perSecond * seconds / documents
-	made := histories(documents, changes)
-	s := join(b, g.ticket(formation, nil).URL, "bench")
-
-	var mu sync.Mutex
-	sent, stored, arrived := map[[32]byte]time.Time{}, map[[32]byte]time.Duration{}, map[[32]byte]time.Duration{}
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		now := time.Now()
-		if _, after, ok := bytes.Cut(body, []byte(`"change_hash":"`)); ok && len(after) >= 64 {
-			var h [32]byte
-			hex.Decode(h[:], after[:64])
-			mu.Lock()
-			if _, again := arrived[h]; !again {
-				arrived[h] = now.Sub(sent[h])
-			}
-			mu.Unlock()
-		}
-		w.WriteHeader(http.StatusNoContent)
-	}))
-	defer receiver.Close()
-	g.sink(formation, "webhook", map[string]any{"url": receiver.URL})
-	go acknowledged(s, func(head [32]byte) {
-		now := time.Now()
-		mu.Lock()
-		defer mu.Unlock()
-		if at, ok := sent[head]; ok {
-			if _, again := stored[head]; !again {
-				stored[head] = now.Sub(at)
-			}
-		}
-	})
-	begin := time.Now()
-	for i := range documents * changes {
-		h := made[i%documents]
-		c := i / documents
-		time.Sleep(time.Until(begin.Add(time.Duration(i) * time.Second / perSecond)))
-		mu.Lock()
-		sent[h.hashes[c]] = time.Now()
-		mu.Unlock()
-		if err := s.sync(h.id, bring(h.hashes[c], h.chunks[c])); err != nil {
-			b.Fatal(err)
-		}
-	}
-	sending := time.Since(begin)
-	n := documents * changes
-	within(b, time.Minute, "the last change", func() (bool, string) {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(arrived) == n, fmt.Sprintf("%d stored, %d arrived of %d", len(stored), len(arrived), n)
-	})
-	mu.Lock()
-	defer mu.Unlock()
-	note := fmt.Sprintf("%d changes at %.0f/s", n, float64(n)/sending.Seconds())
-	t.row("received → acknowledged to the peer", percentiles(stored), fmt.Sprintf("%s; %d heads acknowledged singly", note, len(stored)))
-	t.row("received → at a webhook", percentiles(arrived), note)
 }
 
 func percentiles(of map[[32]byte]time.Duration) string {

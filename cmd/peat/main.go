@@ -1,9 +1,11 @@
 // Peat is the gateway in one binary: `peat dev` runs everything in one process,
-// `peat serve` runs the one function that PEAT_FUNCTION names.
+// `peat serve` runs the one function that PEAT_FUNCTION names. `peat verify` checks
+// what a sink has received.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +19,7 @@ const usage = `peat is the control plane of Peat meshes.
 
   peat dev [--data DIR] [--listen ADDR] [--demo]   everything in one process, to try and to develop
   peat serve                                       the function that PEAT_FUNCTION names
+  peat verify [FLAGS] FILE…                        whether anything is missing in a file of received events
   peat version
 
 docs/configuration.md lists the settings; all of them are environment variables.
@@ -26,8 +29,18 @@ func main() {
 	// The first signal ends the context, a second one the process.
 	if err := run(signals.NewContext(), os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "peat:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
+}
+
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if coded, ok := errors.AsType[codeError](err); ok {
+		return coded.code
+	}
+	return 1
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -39,6 +52,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return dev(ctx, args[1:], stdout, stderr)
 	case "serve":
 		return serve(ctx, stderr)
+	case "verify":
+		return verify(ctx, args[1:], os.Stdin, stdout, stderr)
 	case "version", "--version":
 		_, err := fmt.Fprintln(stdout, gateway.Version())
 		return err

@@ -51,7 +51,7 @@ func (r *run) fetch(ctx context.Context, after uint64) *ahead {
 }
 
 func (r *run) read(ctx context.Context, after uint64) (chunk, error) {
-	log, err := r.Store.ChangesAfter(ctx, r.key, after, r.batch, batchBytes)
+	log, err := r.Store.ChangesAfter(ctx, r.key, after, r.batch, r.bytes)
 	if err != nil || len(log) == 0 {
 		return chunk{}, err
 	}
@@ -59,7 +59,7 @@ func (r *run) read(ctx context.Context, after uint64) (chunk, error) {
 		return chunk{}, err
 	}
 	c := chunk{log: log, outs: make([]driver.Outcome, len(log)), end: log[len(log)-1].Position,
-		full: len(log) == r.batch || weigh(log) >= batchBytes}
+		full: len(log) == r.batch || weigh(log) >= r.bytes}
 	for i, change := range log {
 		if _, ok := r.held[change.Document]; ok {
 			c.outs[i].Verdict = queued
@@ -83,7 +83,11 @@ func (r *run) read(ctx context.Context, after uint64) (chunk, error) {
 func (r *run) item(c change.Settled, skip uint64) (it driver.Event, wanted bool, err error) {
 	it = driver.Event{Key: r.key, Document: c.Document}
 	if skip != 0 && c.Seq == skip {
-		marker, err := event.Encode(event.ChangeSkipped(r.key, r.sink.ID, c))
+		as := c
+		if r.filter != nil {
+			as.Prev = r.memory.prev(c.Document)
+		}
+		marker, err := event.Encode(event.ChangeSkipped(r.key, r.sink.ID, as))
 		if err != nil {
 			return it, false, fmt.Errorf("encode the marker of position %d: %w", c.Position, err)
 		}

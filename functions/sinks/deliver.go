@@ -31,6 +31,8 @@ func (p pair) lease() string {
 const (
 	batchEvents = 256
 	batchBytes  = 8 << 20
+	allBytes    = 64 << 20 // of all sinks' chunks together, about
+	leastBytes  = 64 << 10
 	passChunks  = 32 // after so many the sink is looked at anew: it may be paused
 )
 
@@ -44,6 +46,7 @@ type run struct {
 	cursor    delivery.Cursor
 	held      map[string]delivery.Held
 	driver    driver.Driver
+	bytes     int // of a chunk
 	filter    *filter.Filter
 	ladder    delivery.Ladder
 	perSecond int // bytes that the organization may send; 0: no limit
@@ -115,6 +118,7 @@ func (r *run) open(ctx context.Context) error {
 		return err
 	}
 	r.perSecond = org.Quotas.MaxCDCBytesPerSecond
+	r.bytes = r.share()
 	r.ladder = r.sink.LadderOf(r.Settings.Ladder)
 	r.memory = r.recall(r.pair, r.lease, r.sink.Revision)
 	held, err := r.Store.Held(ctx, r.key, r.pair.sink)
@@ -123,6 +127,14 @@ func (r *run) open(ctx context.Context) error {
 		r.held[h.Document] = h
 	}
 	return err
+}
+
+// share is what a chunk may weigh: less the more sinks are being served, so that a
+// thousand that hang do not hold a thousand full ones in memory.
+func (d *Delivery) share() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return max(leastBytes, min(batchBytes, allBytes/(2*max(1, len(d.working)))))
 }
 
 func (r *run) batches(ctx context.Context, until time.Time) (progress, error) {
@@ -155,6 +167,7 @@ func (r *run) batches(ctx context.Context, until time.Time) (progress, error) {
 func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err error) {
 	next := r.fetch(ctx, r.cursor.Position)
 	for n := 1; next != nil; n++ {
+		began := time.Now()
 		c, err := next.wait()
 		next = nil
 		if err != nil || len(c.log) == 0 {
@@ -178,6 +191,11 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 		if !clean || !time.Now().Before(until) || ctx.Err() != nil || r.pace.until(r.key.Org).After(r.Now()) {
 			break // what is being read is read again
 		}
+		if !c.full {
+			r.courtesy.note(r.key.Org, time.Now())
+		} else {
+			r.courtesy.rest(ctx, r.key.Org, time.Since(began))
+		}
 	}
 	return more, r.saved()
 }
@@ -200,7 +218,7 @@ func (r *run) deliverHeld(ctx context.Context, until time.Time) (more bool, err 
 			q.purged = h.FromSeq
 			q.held.FromSeq, q.held.PurgeTo, q.held.SkipSeq = h.PurgeTo+1, 0, 0
 		}
-		share := batchBytes / limitedShare(len(due))
+		share := r.bytes / limitedShare(len(due))
 		q.log, err = r.Store.DocumentChanges(ctx, r.key, h.Document, q.held.FromSeq, r.cursor.Position, limit, share)
 		if err == nil {
 			err = r.memory.learn(ctx, r.Store, r.pair, q.log)

@@ -78,7 +78,14 @@ func (r *run) moves(state delivery.State, reason string) bool {
 // beside the rest of the pass, so it looks at nothing that adopt changes, unless
 // the sink moves.
 func (r *run) commit(ctx context.Context, s settlement, state delivery.State, reason string, moves bool) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseLife)
+	defer cancel()
+	if err := r.turns.Take(ctx, string(r.key.Org)); err != nil {
+		r.forget(r.pair)
+		return err
+	}
+	defer r.turns.Leave()
+	ctx, cancel = context.WithTimeout(ctx, saveLimit)
 	defer cancel()
 	now := r.clock()
 	rings := false

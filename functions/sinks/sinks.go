@@ -8,15 +8,21 @@
 // a sink does not take holds only its own document: it is tried again by itself,
 // and in the end waits as a dead letter for an administrator (deadletter.go).
 //
-//	admin.go        create, list, get, pause, resume, delete
+//	admin.go        create, list, get, delete
+//	change.go       pause, resume, disable, reconfigure
 //	probe.go        a test event, now
 //	deadletter.go   list, redrive, skip
 //	wire.go         the JSON of both
 //	hear.go         which sinks an event is about
 //	worker.go       who works which sink in which formation; the budget
-//	deliver.go      one pass: what is held and due, then the log behind the cursor
+//	deliver.go      one pass: what is held and due, the log behind the cursor, a replay
+//	chunk.go        a stretch of the log, read, filtered and encoded
+//	memory.go       what the sink has acknowledged, as long as the lease holds
 //	outcome.go      what became of a batch, and what follows for cursor and documents
 //	record.go       writing that down, in one transaction
+//	replay.go       once more, because somebody asked
+//	breaker.go      a sink that does not answer is asked once, not for each formation
+//	pace.go         bytes per second; and courtesy.go, who goes first
 //	leases.go       that nobody else does the same
 //	connections.go  drivers, kept open between batches
 //	driver.go       the table of kinds

@@ -10,6 +10,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/turn"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -27,7 +28,9 @@ type Delivery struct {
 	leases      *leases
 	breakers    *breakers
 	pace        *pace
-	batch       int // events; batchEvents but in tests
+	courtesy    *courtesy
+	turns       *turn.Queue // of organizations, to write
+	batch       int         // events; batchEvents but in tests
 
 	ctx  context.Context // of all work; ends with Close
 	stop context.CancelFunc
@@ -58,7 +61,8 @@ func NewDelivery(d DeliveryDeps) *Delivery {
 	ctx, stop := context.WithCancel(context.Background())
 	out := &Delivery{
 		DeliveryDeps: d, ctx: ctx, stop: stop, working: map[pair]*worker{}, batch: batchEvents,
-		memories: map[pair]*memory{}, breakers: &breakers{open: map[sinkKey]*breaker{}}, pace: &pace{next: map[tenant.OrgID]time.Time{}},
+		memories: map[pair]*memory{}, breakers: &breakers{open: map[sinkKey]*breaker{}}, pace: &pace{next: map[tenant.OrgID]time.Time{}}, courtesy: &courtesy{fresh: map[tenant.OrgID]time.Time{}},
+		turns:       turn.New(writers),
 		connections: &connections{open: d.openSink, kept: map[sinkKey]*connection{}},
 		leases:      &leases{store: d.Store, holder: d.Settings.Holder, now: d.Now, held: map[pair]*heldLease{}},
 	}
@@ -237,6 +241,10 @@ func (d *Delivery) tidy() {
 		}
 	}
 }
+
+// writers is how many settlements are written at a time. SQLite writes one anyway;
+// the order in which they wait is by organization.
+const writers = 4
 
 // idleConnection is how long a connection is kept that nobody uses.
 const idleConnection = time.Minute

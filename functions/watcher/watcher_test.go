@@ -260,3 +260,13 @@ func history(n int) (doc *automerge.Doc, chunks [][]byte) {
 }
 
 func documentID(n byte) automerge.DocumentID { return automerge.NewDocumentID([16]byte{n}) }
+
+// eventually waits for what happens by itself, soon.
+func eventually(t *testing.T, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not happen")
+		}
+	}
+}

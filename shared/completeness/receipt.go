@@ -12,14 +12,16 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 )
 
-// Receipt is what a sink has acknowledged of one document.
+// Receipt is what a sink has acknowledged of one document, as far as it was owed.
+// One that is begun anew, for another filter, has a Floor, no Count and no Digest,
+// and keeps Seq and Hash: the next event's prev names what went before.
 type Receipt struct {
 	Document string
 	Floor    uint64      // nothing up to this seq is owed
 	Seq      uint64      // of the last event; 0 before the first
 	Count    uint64      // how many events there were
 	Hash     change.Hash // of the last event
-	Digest   [32]byte    // over all of them in their order; zero before the first
+	Digest   [32]byte    // over all that were counted, in their order; zero before the first
 }
 
 // Add folds one delivered event in. Each event is folded once, in the order in

@@ -3,7 +3,9 @@ package filter_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +88,7 @@ func TestMatch(t *testing.T) {
 		"one of a list":                   {`event.app_id in ["air", "logistics"]`, true},
 		"a time":                          {`time > timestamp("2026-11-24T00:00:00Z") && time.getHours() == 9`, true},
 		"a time plus a duration":          {`time + duration("1h") < timestamp("2026-11-24T10:00:00Z")`, false},
+		"a search":                        {`event.message.indexOf("moves") == 7`, true},
 		"a part of the id":                {`event.document_id.split(":")[1] == "cobalt"`, true},
 		"a patch with a value":            {`patches.exists(p, p.path[0] == "vehicles" && p.value == "moving")`, true},
 		"a patch with a number":           {`patches.exists(p, p.value == 42)`, true},
@@ -169,6 +172,8 @@ func TestRefusedExpressions(t *testing.T) {
 		"what may be text put together":  {`patches[0].value + patches[0].value == 2`, "+ is for numbers"},
 		"an object made":                 {`peat.Event{seq: 3} == event`, "objects cannot be made here"},
 		"a pattern from the event":       {`event.message.matches(event.message)`, "1:22: matches takes a regular expression in quotes"},
+		"a search for the event":         {`event.message.indexOf(event.message) == 0`, "1:22: indexOf takes at most 256 bytes in quotes"},
+		"a search for something long":    {`event.message.lastIndexOf("` + strings.Repeat("a", 257) + `", 3) == 0`, "lastIndexOf takes at most 256 bytes in quotes"},
 		"a pattern that is none":         {`event.message.matches("(")`, "1:23: invalid matches argument"},
 		"a huge pattern":                 {`event.message.matches("(a{1000}){1000}")`, "1:23: invalid matches argument"},
 		"a pattern over the limit":       {`event.message.matches("a{300}")`, "regex program size"},
@@ -296,6 +301,26 @@ func TestNoFilterPassesEverything(t *testing.T) {
 	}
 	if (filter.Spec{Where: "true"}).IsZero() || (filter.Spec{Documents: []string{"*"}}).IsZero() || !(filter.Spec{}).IsZero() {
 		t.Error("IsZero")
+	}
+}
+
+// TestManual: the expressions that docs/sinks.md shows can be used.
+func TestManual(t *testing.T) {
+	text, err := os.ReadFile("../../docs/sinks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "| wanted | `where` |")
+	table, _, _ := strings.Cut(section, "\n\n")
+	rows := regexp.MustCompile("(?m)^\\| .* \\| `(.*)` \\|$").FindAllStringSubmatch(table, -1)
+	if len(rows) < 5 {
+		t.Fatalf("found %d expressions in %q", len(rows), table)
+	}
+	for _, row := range rows {
+		f := compile(t, strings.ReplaceAll(row[1], `\|`, "|"))
+		if _, err := f.Match(key, moved()); err != nil {
+			t.Errorf("%s: %v", row[1], err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strconv"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -79,13 +80,11 @@ func (in *input) decodePatches() ref.Val {
 func numbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
-		var whole int64
-		if json.Unmarshal([]byte(v), &whole) == nil {
+		if whole, err := strconv.ParseInt(string(v), 10, 64); err == nil {
 			return whole
 		}
-		var unsigned uint64
-		if json.Unmarshal([]byte(v), &unsigned) == nil {
-			return unsigned
+		if whole, err := strconv.ParseUint(string(v), 10, 64); err == nil {
+			return whole
 		}
 		float, _ := v.Float64() // infinite if too large, which compares as it should
 		return float
@@ -222,55 +221,6 @@ func (o object) Get(name ref.Val) ref.Val {
 		return types.WrapErr(err)
 	}
 	return types.DefaultTypeAdapter.NativeToValue(v)
-}
-
-// weight is about how many bytes a comparison of v would look at.
-func weight(v any) int {
-	switch v := v.(type) {
-	case types.String:
-		return len(v)
-	case string:
-		return len(v)
-	case types.Bytes:
-		return len(v)
-	case object:
-		return weight(v.target)
-	case []ref.Val:
-		sum := 8
-		for _, e := range v {
-			sum += weight(e)
-		}
-		return sum
-	case []string:
-		sum := 8
-		for _, e := range v {
-			sum += weight(e)
-		}
-		return sum
-	case []any:
-		sum := 8
-		for _, e := range v {
-			sum += weight(e)
-		}
-		return sum
-	case map[string]any:
-		sum := 8
-		for k, e := range v {
-			sum += len(k) + weight(e)
-		}
-		return sum
-	case map[ref.Val]ref.Val:
-		sum := 8
-		for k, e := range v {
-			sum += weight(k) + weight(e)
-		}
-		return sum
-	case ref.Val:
-		if inner := v.Value(); reflect.TypeOf(inner) != reflect.TypeOf(v) {
-			return weight(inner)
-		}
-	}
-	return 8
 }
 
 // provider knows the types of an event beside CEL's own.

@@ -3,6 +3,7 @@ package filter
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -10,10 +11,8 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
-	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
-	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
 	"cel.dev/cel-go/interpreter"
 
@@ -31,6 +30,7 @@ const (
 	maxDepth   = 50
 	maxLoops   = 2   // within each other
 	maxRegex   = 256 // instructions of a compiled regular expression
+	maxSought  = 256 // bytes that indexOf looks for
 	ordinary   = 64  // what any length is taken for in an estimate
 	maxMessage = 200 // bytes of an error's text
 )
@@ -41,9 +41,7 @@ var ErrCost = errors.New("filter: the expression costs too much on this event")
 
 // building are the functions of the strings extension whose result can be far
 // longer than what they are given.
-var building = map[string]string{
-	"replace": "replace", "join": "join", "format": "format", "strings.quote": "strings.quote",
-}
+var building = []string{"replace", "join", "format", "strings.quote"}
 
 // environment is made once: it is a constant that takes a millisecond to compute.
 var environment = sync.OnceValues(func() (*cel.Env, error) {
@@ -90,13 +88,15 @@ func compileWhere(text string) (*where, error) {
 	if err != nil {
 		return nil, err
 	}
-	checked, issues := env.Compile(text)
-	if issues.Err() != nil {
-		first := issues.Errors()[0]
-		if first.Location.Line() < 1 {
-			return nil, errors.New(short(first.Message))
-		}
-		return nil, fmt.Errorf("%d:%d: %s", first.Location.Line(), first.Location.Column()+1, short(first.Message))
+	// Not env.Compile, nor issues.Err: they show the source again with every error,
+	// and there may be a hundred.
+	parsed, issues := env.Parse(text)
+	if err := first(issues); err != nil {
+		return nil, err
+	}
+	checked, issues := env.Check(parsed)
+	if err := first(issues); err != nil {
+		return nil, err
 	}
 	if out := checked.OutputType(); !out.IsExactType(cel.BoolType) {
 		return nil, fmt.Errorf("must be true or false, and is %s", out)
@@ -117,6 +117,19 @@ func compileWhere(text string) (*where, error) {
 		return nil, errors.New(short(err.Error()))
 	}
 	return &where{program}, nil
+}
+
+// first returns the first of the issues, with its line and column if it has a place.
+func first(issues *cel.Issues) error {
+	all := issues.Errors()
+	if len(all) == 0 {
+		return nil
+	}
+	at, text := all[0].Location, short(all[0].Message)
+	if at.Line() < 1 {
+		return errors.New(text)
+	}
+	return fmt.Errorf("%d:%d: %s", at.Line(), at.Column()+1, text)
 }
 
 func (w *where) match(key tenant.Key, c change.Settled) (bool, error) {
@@ -155,15 +168,28 @@ func looksOnly(checked *ast.AST) error {
 		}
 		call := e.AsCall()
 		switch name := call.FunctionName(); {
-		case building[name] != "":
+		case slices.Contains(building, name):
 			refuse(e, name+" cannot be used here: a filter looks at an event and builds nothing")
-		case name == "matches" && call.Args()[len(call.Args())-1].Kind() != ast.LiteralKind:
+		case name == "matches" && !quoted(call.Args()[len(call.Args())-1], MaxWhereBytes):
 			refuse(e, "matches takes a regular expression in quotes here")
+		case (name == "indexOf" || name == "lastIndexOf") && !quoted(call.Args()[0], maxSought):
+			refuse(e, fmt.Sprintf("%s takes at most %d bytes in quotes here", name, maxSought))
 		case name == operators.Add && !isNumeric(checked.GetType(e.ID())) && !collects(call):
 			refuse(e, "+ is for numbers and times here: a filter looks at an event and builds nothing")
 		}
 	}))
 	return found
+}
+
+// quoted reports whether e is text of at most so many bytes, known now. Some
+// functions take the product of two lengths in one step, and of that one may not
+// be the event's.
+func quoted(e ast.Expr, most int) bool {
+	if e.Kind() != ast.LiteralKind {
+		return false
+	}
+	text, ok := e.AsLiteral().(types.String)
+	return ok && len(text) <= most
 }
 
 func isNumeric(t *types.Type) bool {
@@ -178,41 +204,6 @@ func isNumeric(t *types.Type) bool {
 func collects(call ast.CallExpr) bool {
 	first := call.Args()[0]
 	return first.Kind() == ast.IdentKind && first.AsIdent() == "@result"
-}
-
-// ordinaryEvent answers what the estimate asks: how long is this?
-type ordinaryEvent struct{}
-
-func (ordinaryEvent) EstimateSize(cost.AstNode) *cost.SizeEstimate {
-	return &cost.SizeEstimate{Min: 0, Max: ordinary}
-}
-
-func (ordinaryEvent) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
-	return nil
-}
-
-// meter charges for what CEL takes to be of constant cost and is not: comparing
-// lists goes into their elements, and most functions read all of a string.
-type meter struct{}
-
-func (meter) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
-	bytes := 0
-	switch function {
-	case "matches":
-		return nil // CEL's own charge: both lengths, multiplied
-	case operators.Equals, operators.NotEquals, operators.In:
-		for _, a := range args {
-			bytes += weight(a)
-		}
-	default:
-		for _, a := range args {
-			if s, ok := a.(types.String); ok {
-				bytes += len(s)
-			}
-		}
-	}
-	charge := uint64(1 + bytes/10)
-	return &charge
 }
 
 // short makes one line of an error's text, cut.

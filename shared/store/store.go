@@ -35,11 +35,7 @@ type Tx struct {
 
 // queries are the statements that run alike inside a transaction and outside.
 type queries struct {
-	q interface {
-		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-		QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	}
+	q         sqldb.Querier
 	forUpdate string // see sqldb.DB.ForUpdate; empty outside a transaction
 }
 
@@ -57,7 +53,7 @@ func Open(ctx context.Context, databaseURL string) (*Store, error) {
 		_ = db.Close()
 		return nil, err
 	}
-	return &Store{queries: queries{q: db.Reader()}, db: db}, nil
+	return &Store{queries: queries{q: db.Dialect(db.Reader())}, db: db}, nil
 }
 
 // Close lets the database go.
@@ -70,7 +66,7 @@ func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 // effect but on tx; nothing slow and no network belongs in it.
 func (s *Store) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 	return s.db.InTx(ctx, func(tx *sql.Tx) error {
-		return fn(&Tx{queries{q: tx, forUpdate: s.db.ForUpdate()}})
+		return fn(&Tx{queries{q: s.db.Dialect(tx), forUpdate: s.db.ForUpdate()}})
 	})
 }
 

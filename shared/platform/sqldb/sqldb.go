@@ -37,6 +37,7 @@ type DB struct {
 	Engine Engine
 	read   *sql.DB
 	write  *sql.DB
+	texts  texts
 }
 
 // Open connects to the database and proves that it answers.
