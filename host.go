@@ -45,6 +45,7 @@ type Settings struct {
 	AttemptTimeout  time.Duration
 	MaxMessageBytes int64
 	MaxSessions     int
+	MaxStreams      int
 	DocumentIdle    time.Duration
 	LogLevel        string
 	Tracing         telemetry.TracingOptions
@@ -72,6 +73,7 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 		MaxMessageBytes: e.Bytes("PEAT_MAX_MESSAGE_BYTES", 64<<20,
 			"longest message a peer may send; a first sync sends a document's whole history in one"),
 		MaxSessions:  e.Int("PEAT_MAX_SESSIONS", 2_000, "sync sessions at once in this process"),
+		MaxStreams:   e.Int("PEAT_MAX_STREAMS", 1_000, "event streams and waiting requests at once in this process; one organization may have a fourth"),
 		DocumentIdle: e.Duration("PEAT_DOCUMENT_IDLE", time.Minute, "how long an untouched document stays in memory"),
 	}
 	s.LogLevel = e.String("PEAT_LOG_LEVEL", "info", "debug, info, warn or error")

@@ -6,6 +6,7 @@
 //	kill_test.go      SIGKILL at seeded moments, failing receivers
 //	isolation_test.go a sink that hangs, a document that is refused
 //	input_test.go     hostile peers and bad tickets
+//	pull_test.go      receivers that fetch: pages, streams, across a kill
 //	demo_test.go      the README's commands and the demonstration
 //
 //	gateway_test.go   the process          api_test.go       its REST API
