@@ -38,6 +38,7 @@ func Catalog() []Entry {
 		{"watcher", openWatcher},
 		{"sinks", openSinks},
 		{"sink-webhook", openDelivery(delivery.Webhook)},
+		{"sink-cloudevents", openDelivery(delivery.CloudEvents)},
 		{"sink-nats", openDelivery(delivery.NATS)},
 		{"sink-kafka", openDelivery(delivery.Kafka)},
 		{"sink-redis", openDelivery(delivery.Redis)},
@@ -75,7 +76,7 @@ func openWatcher(ctx context.Context, h *Host) (Part, error) {
 		return nil, err
 	}
 	return watcher.New(watcher.Deps{
-		Store: st, Bus: publisher, Notify: notify, Metrics: h.Metrics, Log: h.Log, Now: time.Now, Random: rand.Reader,
+		Store: st, Bus: publisher, Notify: notify, Metrics: h.Metrics, Tracer: h.Tracer(), Log: h.Log, Now: time.Now, Random: rand.Reader,
 		Settings: watcher.Settings{
 			Holder: h.Settings.Holder, PublicURL: h.Settings.PublicURL,
 			MaxMessageBytes: int(h.Settings.MaxMessageBytes), MaxSessions: h.Settings.MaxSessions, DocumentIdle: h.Settings.DocumentIdle,

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
@@ -46,6 +48,7 @@ type Settings struct {
 	MaxSessions     int
 	DocumentIdle    time.Duration
 	LogLevel        string
+	Tracing         telemetry.TracingOptions
 }
 
 // ReadSettings reads every setting, so that the list of them is complete.
@@ -73,6 +76,8 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 		DocumentIdle: e.Duration("PEAT_DOCUMENT_IDLE", time.Minute, "how long an untouched document stays in memory"),
 	}
 	s.LogLevel = e.String("PEAT_LOG_LEVEL", "info", "debug, info, warn or error")
+	s.Tracing = readTracing(e)
+	s.Tracing.Function, s.Tracing.Instance = s.Function, s.Holder
 	for _, text := range strings.FieldsFunc(e.String("PEAT_WEBHOOK_ALLOW", "",
 		"private address ranges that sinks may reach (CIDR, a comma between them); by default only public addresses"), isComma) {
 		prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
@@ -87,19 +92,40 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 
 func isComma(r rune) bool { return r == ',' }
 
+// readTracing reads those of OpenTelemetry's own variables that mean something here.
+func readTracing(e *env.Reader) telemetry.TracingOptions {
+	o := telemetry.TracingOptions{Version: Version()}
+	o.Endpoint = e.URL("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "where spans go, path and all; default: /v1/traces below OTEL_EXPORTER_OTLP_ENDPOINT", "http", "https")
+	if base := e.URL("OTEL_EXPORTER_OTLP_ENDPOINT", "", "collector that takes OTLP over HTTP, often port 4318; without one no span is kept", "http", "https"); base != nil && o.Endpoint == nil {
+		o.Endpoint = base.JoinPath("v1/traces")
+	}
+	var err error
+	headers := e.Secret("OTEL_EXPORTER_OTLP_HEADERS", "sent with each export: name=value with commas between them")
+	if o.Headers, err = telemetry.ParseHeaders(headers.Reveal()); err != nil {
+		e.Wrong("OTEL_EXPORTER_OTLP_HEADERS", err.Error())
+	}
+	o.Service = e.String("OTEL_SERVICE_NAME", "peat-gateway", "what the spans say they are of")
+	sampler := e.String("OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "which traces are kept: always_on, always_off, traceidratio, or one of these after parentbased_")
+	if o.Sampler, err = telemetry.ParseSampler(sampler, e.String("OTEL_TRACES_SAMPLER_ARG", "0.01", "the ratio, from 0 to 1")); err != nil {
+		e.Wrong("OTEL_TRACES_SAMPLER", err.Error())
+	}
+	return o
+}
+
 // Host makes resources from settings, each once and only when it is first asked for.
 type Host struct {
 	Settings Settings
 	Log      *slog.Logger
 	Metrics  *telemetry.Metrics
 
-	mu     sync.Mutex
-	store  *store.Store
-	keys   envelope.KeyProvider
-	local  *bus.Local // set by Dev: events stay in this process
-	bus    bus.Publisher
-	relay  *relay
-	closes []func() error
+	mu      sync.Mutex
+	tracing *telemetry.Tracing
+	store   *store.Store
+	keys    envelope.KeyProvider
+	local   *bus.Local // set by Dev: events stay in this process
+	bus     bus.Publisher
+	relay   *relay
+	closes  []func() error
 }
 
 // NewHost reads the settings; it opens nothing. Logs go to the writer.
@@ -109,6 +135,20 @@ func NewHost(e *env.Reader, logs io.Writer) (*Host, error) {
 		return nil, err
 	}
 	return &Host{Settings: settings, Log: telemetry.NewLogger(logs, settings.LogLevel), Metrics: telemetry.NewMetrics()}, nil
+}
+
+// Tracer makes spans. What is asked for it first is closed last, so that the spans
+// of everything else's end are sent too.
+func (h *Host) Tracer() trace.Tracer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tracing == nil {
+		o := h.Settings.Tracing
+		o.Log = h.Log
+		h.tracing = telemetry.NewTracing(o)
+		h.closes = append(h.closes, h.tracing.Close)
+	}
+	return h.tracing.Tracer()
 }
 
 // Store opens the store.
@@ -213,7 +253,7 @@ func (h *Host) sinkDeps(ctx context.Context) (sinks.Deps, error) {
 		return sinks.Deps{}, err
 	}
 	return sinks.Deps{
-		Store: st, Keys: keys, Bus: publisher, Notify: notify, Metrics: h.Metrics, Log: h.Log, Now: time.Now,
+		Store: st, Keys: keys, Bus: publisher, Notify: notify, Metrics: h.Metrics, Tracer: h.Tracer(), Log: h.Log, Now: time.Now,
 		Settings: sinks.Settings{
 			Settings: driver.Settings{
 				SinkDir: h.Settings.FileSinkDir, NATSURL: h.Settings.NATSURL, AllowPrivate: h.Settings.AllowPrivate,

@@ -32,6 +32,7 @@ type Serving struct {
 // Open opens functions of the catalog by name and puts them behind one handler.
 func (h *Host) Open(ctx context.Context, names ...string) (*Serving, error) {
 	s := &Serving{host: h, parts: map[string]Part{}}
+	h.Tracer() // first, so that it is closed last
 	for _, name := range names {
 		i := slices.IndexFunc(Catalog(), func(e Entry) bool { return e.Name == name })
 		if i < 0 {
@@ -75,7 +76,7 @@ func (s *Serving) mount() error {
 	routes = append(routes, openapi.Routes()...)
 	routes = append(routes, s.operations()...)
 	api := web.Mux(routes, web.Options{
-		Log: s.host.Log, Authorize: access.NewBootstrap(token).Authorize, Observe: s.host.Metrics.Request,
+		Log: s.host.Log, Authorize: access.NewBootstrap(token).Authorize, Observe: s.host.Metrics.Request, Tracer: s.host.Tracer(),
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/", api)

@@ -89,7 +89,7 @@ func (c *cluster) deliver(url string, body []byte) {
 	}
 }
 
-func (c *cluster) post(t *testing.T, function, path, body string) {
+func (c *cluster) post(t *testing.T, function, path, body string) []byte {
 	t.Helper()
 	r, _ := http.NewRequest("POST", c.serves[function].URL+path, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer token")
@@ -99,9 +99,11 @@ func (c *cluster) post(t *testing.T, function, path, body string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if answer, _ := io.ReadAll(resp.Body); resp.StatusCode != 201 {
+	answer, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != 201 {
 		t.Fatalf("POST %s: %d %s", path, resp.StatusCode, answer)
 	}
+	return answer
 }
 
 // TestFunctionsMeetOnlyInTheStoreAndTheBroker: an organization made by one

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -47,18 +48,36 @@ func benchDelivery(b *testing.B, t *table, env []string) {
 
 	receiver := httptest.NewServer(http.HandlerFunc(d.receive))
 	defer receiver.Close()
-	d.versus("webhook", map[string]any{"url": receiver.URL}, "net/http, signing, 64 at a time", d.webhookCount, func() time.Duration { return bareWebhook(b, receiver.URL, d.payloads) })
-	d.versus("webhook", map[string]any{"url": receiver.URL, "batch": map[string]any{"max_events": 100}}, "net/http, signing, 100 in a request", d.webhookCount,
-		func() time.Duration { return bareWebhookBatch(b, receiver.URL, d.payloads) })
-	d.versus("cloudevents", map[string]any{"url": receiver.URL, "mode": "binary"}, "net/http, 64 at a time", d.webhookCount, func() time.Duration { return bareWebhook(b, receiver.URL, d.payloads) })
-	d.nats()
-	d.redis()
-	b.Run("kafka", func(b *testing.B) { // skips by itself where there is no broker
-		same := *d
-		same.b = b
-		same.kafka()
-	})
-	d.file()
+	for _, kind := range []struct {
+		name string
+		run  func(b *testing.B, d deliveryBench)
+	}{
+		{"webhook", func(b *testing.B, d deliveryBench) {
+			d.versus("webhook", map[string]any{"url": receiver.URL}, "net/http, signing, 64 at a time", d.webhookCount,
+				func() time.Duration { return bareWebhook(b, receiver.URL, d.payloads) })
+		}},
+		{"batches", func(b *testing.B, d deliveryBench) {
+			d.versus("webhook", map[string]any{"url": receiver.URL, "batch": map[string]any{"max_events": 100}}, "net/http, signing, 100 in a request", d.webhookCount,
+				func() time.Duration { return bareWebhookBatch(b, receiver.URL, d.payloads) })
+		}},
+		{"cloudevents", func(b *testing.B, d deliveryBench) {
+			d.versus("cloudevents", map[string]any{"url": receiver.URL, "mode": "binary"}, "net/http, 64 at a time", d.webhookCount,
+				func() time.Duration { return bareWebhook(b, receiver.URL, d.payloads) })
+		}},
+		{"nats", func(_ *testing.B, d deliveryBench) { d.nats() }},
+		{"redis", func(_ *testing.B, d deliveryBench) { d.redis() }},
+		{"kafka", func(_ *testing.B, d deliveryBench) { d.kafka() }},
+		{"file", func(_ *testing.B, d deliveryBench) { d.file() }},
+	} {
+		if only := os.Getenv("PEAT_BENCH"); strings.Contains(only, "delivery/") && !strings.Contains(only, "delivery/"+kind.name) {
+			continue
+		}
+		b.Run(kind.name, func(b *testing.B) { // one that skips ends only itself
+			same := *d
+			same.b = b
+			kind.run(b, same)
+		})
+	}
 }
 
 type deliveryBench struct {

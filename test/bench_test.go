@@ -20,7 +20,7 @@ import (
 
 // BenchmarkGateway measures a whole gateway, once, and prints a table: `make
 // bench`. It runs on SQLite, or on Postgres with PEAT_BENCH_POSTGRES=1. PEAT_BENCH
-// names the parts to run, if not all.
+// names the parts to run, if not all: "latency", "delivery/nats delivery/file".
 func BenchmarkGateway(b *testing.B) {
 	var env []string
 	engine := "sqlite"

@@ -21,7 +21,10 @@ import (
 // Routes are the doors for administrators. A sink can be reached through its
 // organization, and through each formation that it covers.
 func (a *Admin) Routes() []web.Route {
-	var routes []web.Route
+	routes := []web.Route{
+		{Pattern: "GET /orgs/{org}/.well-known/webhook-keys", Need: web.Anyone, Handle: a.listSigningKeys},
+		{Pattern: "POST /orgs/{org}/cdc/signing-keys/rotate", Need: web.OrgAdmin, Handle: a.rotateSigningKeys},
+	}
 	for _, base := range []string{"/orgs/{org}/cdc/sinks", "/orgs/{org}/formations/{app}/cdc/sinks"} {
 		routes = append(routes,
 			web.Route{Pattern: "POST " + base, Need: web.OrgAdmin, Handle: a.post},
@@ -33,9 +36,21 @@ func (a *Admin) Routes() []web.Route {
 			web.Route{Pattern: "POST " + base + "/{sink}/resume", Need: web.OrgAdmin, Handle: a.resume},
 			web.Route{Pattern: "POST " + base + "/{sink}/disable", Need: web.OrgAdmin, Handle: a.disable},
 			web.Route{Pattern: "POST " + base + "/{sink}/test", Need: web.OrgAdmin, Handle: a.test},
+			web.Route{Pattern: "POST " + base + "/{sink}/rotate-secret", Need: web.OrgAdmin, Handle: a.rotateSecret},
+			web.Route{Pattern: "POST " + base + "/{sink}/check", Need: web.OrgAdmin, Handle: a.check},
+			web.Route{Pattern: "POST " + base + "/preview", Need: web.Viewer, Handle: a.preview},
 			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters", Need: web.Viewer, Handle: a.listDeadLetters},
+			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters/{id}", Need: web.Viewer, Handle: a.inspect},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/redrive", Need: web.OrgAdmin, Handle: a.redrive},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/skip", Need: web.OrgAdmin, Handle: a.skip},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/purge", Need: web.OrgAdmin, Handle: a.purge},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/redrive", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Redrive)},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/skip", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Skip)},
+			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/purge", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Purge)},
+			web.Route{Pattern: "POST " + base + "/{sink}/replays", Need: web.OrgAdmin, Handle: a.postReplay},
+			web.Route{Pattern: "GET " + base + "/{sink}/replays", Need: web.Viewer, Handle: a.listReplays},
+			web.Route{Pattern: "GET " + base + "/{sink}/replays/{replay}", Need: web.Viewer, Handle: a.getReplay},
+			web.Route{Pattern: "POST " + base + "/{sink}/replays/{replay}/cancel", Need: web.OrgAdmin, Handle: a.cancelReplay},
 		)
 	}
 	return routes
@@ -113,6 +128,11 @@ func (a *Admin) post(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if k := kinds[sink.Kind]; k.signs != nil && k.signs(sink.Config) {
+		if _, err := a.haveSigningKeys(r.Context(), sink.Org); err != nil { // so that its receiver can fetch them before the first event
+			return err
+		}
+	}
 	// Before the transaction: the key may be in a service far away.
 	if sink.Sealed, err = a.seal(r.Context(), sink.Org, sink.ID, made.Secrets); err != nil {
 		return fault.Unavailable.Wrap(err, "the key service does not answer")
@@ -137,7 +157,7 @@ func (a *Admin) parse(sc scope, in sinkRequest) (delivery.Sink, driver.Config, e
 	sink := delivery.Sink{ID: newID(now), Org: sc.org, Kind: delivery.Kind(in.Kind), State: delivery.Active, CreatedAt: store.Precise(now)}
 	k, ok := kinds[sink.Kind]
 	if !ok {
-		return sink, driver.Config{}, driver.Invalid("kind", "must be webhook, nats, kafka, redis, file or stdout")
+		return sink, driver.Config{}, driver.Invalid("kind", "must be webhook, cloudevents, nats, kafka, redis, file or stdout")
 	}
 	var err error
 	switch {
@@ -189,6 +209,9 @@ func (a *Admin) keep(tx *store.Tx, r *http.Request, sink delivery.Sink) error {
 	}
 	if usage.CDCSinks >= org.Quotas.MaxCDCSinks {
 		return fault.Exhausted.New("the organization's quota max_cdc_sinks is %d", org.Quotas.MaxCDCSinks)
+	}
+	if err := a.apart(ctx, tx, sink); err != nil {
+		return err
 	}
 	if err := tx.CreateSink(ctx, sink); err != nil {
 		return err

@@ -99,6 +99,14 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error {
+		if in.Config != nil {
+			if _, err := tx.LockOrg(r.Context(), sink.Org); err != nil {
+				return err
+			}
+			if err := a.apart(r.Context(), tx, sink); err != nil {
+				return err
+			}
+		}
 		changed, err := tx.UpdateSink(r.Context(), sink)
 		if err != nil {
 			return err

@@ -215,6 +215,15 @@ func (r *run) deliverHeld(ctx context.Context, until time.Time) (more bool, err 
 		limit := max(min(8, r.batch), (r.batch-len(batch))/(len(due)-i))
 		q := queue{held: h, at: len(batch)}
 		if h.PurgeTo >= h.FromSeq {
+			// What is given up may lie behind the cursor yet: the document stays held
+			// until the cursor is past all of it.
+			passed, err := r.Store.DocumentChanges(ctx, r.key, h.Document, h.PurgeTo, r.cursor.Position, 1, 1)
+			if err != nil {
+				return false, err
+			}
+			if len(passed) == 0 {
+				continue
+			}
 			q.purged = h.FromSeq
 			q.held.FromSeq, q.held.PurgeTo, q.held.SkipSeq = h.PurgeTo+1, 0, 0
 		}
@@ -282,7 +291,10 @@ func (r *run) send(ctx context.Context, batch []driver.Event, until time.Time) [
 		bytes += it.Size()
 	}
 	r.pace.pay(r.key.Org, bytes, r.perSecond, r.Now())
-	return r.driver.Deliver(ctx, batch, until)
+	ctx, span := r.span(ctx, batch)
+	outs := r.driver.Deliver(ctx, batch, until)
+	r.observe(span, batch, outs)
+	return outs
 }
 
 // stop backs off from a sink that could not even be tried.

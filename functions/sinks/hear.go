@@ -68,9 +68,13 @@ func (d *Delivery) onSink(ctx context.Context, e cloudevents.Event) error {
 	if err != nil {
 		return err
 	}
+	replaying, err := d.Store.RunningReplays(ctx, sink.Org, sink.ID)
+	if err != nil {
+		return err
+	}
 	var pairs []pair
 	for _, l := range lags {
-		if l.Events > 0 {
+		if l.Events > 0 || slices.Contains(replaying, l.App) {
 			pairs = append(pairs, pair{tenant.Key{Org: sink.Org, App: l.App}, sink.ID})
 		}
 	}

@@ -49,6 +49,7 @@ type settlement struct {
 	attempts []delivery.Attempt
 	receipts []completeness.Receipt
 	omitted  []completeness.Omission
+	replay   *delivery.Replay
 	trouble  *driver.Outcome // of the sink as a whole; nil if it answers
 
 	delivered []change.Settled

@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
@@ -59,7 +60,7 @@ func (r *run) save(ctx context.Context, s settlement) error {
 	}
 	state, reason := s.health(r.sink)
 	moves := r.moves(state, reason)
-	if !moves && s.cursor == r.cursor && len(s.hold)+len(s.release)+len(s.receipts)+len(s.omitted) == 0 {
+	if !moves && s.cursor == r.cursor && len(s.hold)+len(s.release)+len(s.receipts)+len(s.omitted) == 0 && s.replay == nil {
 		return nil
 	}
 	if err := r.commit(ctx, s, state, reason, moves); err != nil {
@@ -136,6 +137,12 @@ func (r *run) keep(ctx context.Context, tx *store.Tx, s settlement) error {
 	}
 	for _, o := range s.omitted {
 		if err := tx.AddOmission(ctx, r.key, r.sink.ID, o); err != nil {
+			return err
+		}
+	}
+	if s.replay != nil {
+		// One that was cancelled meanwhile stays as it was then.
+		if err := tx.SaveReplay(ctx, *s.replay); err != nil && !errors.Is(err, fault.Stale) {
 			return err
 		}
 	}

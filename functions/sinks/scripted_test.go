@@ -16,6 +16,8 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/drivertest"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -283,8 +285,38 @@ func (w *world) sink() delivery.Sink {
 
 func (w *world) redrive(document string, skip bool) {
 	w.t.Helper()
+	if skip {
+		w.decide(document, delivery.Skip)
+	} else {
+		w.decide(document, delivery.Redrive)
+	}
+}
+
+func (w *world) decide(document string, d delivery.Decision) {
+	w.t.Helper()
 	w.tx(func(tx *store.Tx) error {
-		_, err := tx.Redrive(context.Background(), w.pair.key.Org, w.pair.sink, w.held()[document].ID, skip, w.clock.now())
+		_, err := tx.Decide(context.Background(), w.pair.key.Org, w.pair.sink, w.held()[document].ID, d, w.clock.now())
 		return err
 	})
+}
+
+// setFilter gives the sink a filter, as a PATCH does.
+func (w *world) setFilter(f filter.Spec) {
+	w.t.Helper()
+	if _, err := filter.Compile(f); err != nil {
+		w.t.Fatal(err)
+	}
+	s := w.sink()
+	s.Filter = f
+	w.tx(func(tx *store.Tx) error {
+		if _, err := tx.UpdateSink(context.Background(), s); err != nil {
+			return err
+		}
+		return tx.OweAnew(context.Background(), s.Org, s.ID)
+	})
+}
+
+// sinkEvent is what rings when the sink was resumed.
+func sinkEvent(w *world) cloudevents.Event {
+	return event.Sink(event.SinkResumedType, sinkData(w.sink()), w.clock.now())
 }

@@ -10,8 +10,12 @@
 //
 //	admin.go        create, list, get, delete
 //	change.go       pause, resume, disable, reconfigure
-//	probe.go        a test event, now
-//	deadletter.go   list, redrive, skip
+//	secret.go       a new secret for a sink
+//	signing.go      the key pairs of an organization
+//	probe.go        a test event, now; and a check of the sink
+//	preview.go      a filter tried on what has happened
+//	deadletter.go   list, inspect, redrive, skip, purge; bulk.go, many at once
+//	replays.go      ask for a replay, list, cancel
 //	wire.go         the JSON of both
 //	hear.go         which sinks an event is about
 //	worker.go       who works which sink in which formation; the budget
@@ -23,9 +27,11 @@
 //	replay.go       once more, because somebody asked
 //	breaker.go      a sink that does not answer is asked once, not for each formation
 //	pace.go         bytes per second; and courtesy.go, who goes first
+//	span.go         a batch as a span, and how long its events took
 //	leases.go       that nobody else does the same
 //	connections.go  drivers, kept open between batches
 //	driver.go       the table of kinds
+//	apart.go        sinks that would write to one place
 //
 // What a driver promises is in shared/driver, and each kind in a package below it.
 // DESIGN.md explains the order of the steps and what a crash costs at each.
@@ -41,6 +47,7 @@ import (
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
@@ -48,6 +55,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -61,6 +69,7 @@ type Deps struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 	Metrics  Metrics
+	Tracer   trace.Tracer // default: none
 	Settings Settings
 }
 
@@ -77,17 +86,19 @@ type Metrics interface {
 	Delivered(kind string, n int)
 	Parked(kind string)
 	Retried(kind string)
-	Unjudged(kind string) // a filter failed on an event, which was delivered
-	Lag(kind string, events uint64, seconds float64)
+	Unjudged(kind string)              // a filter failed on an event, which was delivered
+	Took(kind string, d time.Duration) // from storing a change to its acknowledgement
+	Lag(kind string, events, bytes uint64, seconds float64)
 }
 
 type noMetrics struct{}
 
-func (noMetrics) Delivered(string, int)       {}
-func (noMetrics) Parked(string)               {}
-func (noMetrics) Retried(string)              {}
-func (noMetrics) Unjudged(string)             {}
-func (noMetrics) Lag(string, uint64, float64) {}
+func (noMetrics) Delivered(string, int)               {}
+func (noMetrics) Parked(string)                       {}
+func (noMetrics) Retried(string)                      {}
+func (noMetrics) Unjudged(string)                     {}
+func (noMetrics) Took(string, time.Duration)          {}
+func (noMetrics) Lag(string, uint64, uint64, float64) {}
 
 // withDefaults fills in what may be left out.
 func (d Deps) withDefaults() Deps {
@@ -102,6 +113,9 @@ func (d Deps) withDefaults() Deps {
 	}
 	if d.Metrics == nil {
 		d.Metrics = noMetrics{}
+	}
+	if d.Tracer == nil {
+		d.Tracer = tracing.Off()
 	}
 	s := &d.Settings
 	s.Now = d.Now
@@ -179,7 +193,7 @@ func (a *Admin) measure(ctx context.Context) error {
 		}
 	}
 	for k, lag := range sum {
-		a.Metrics.Lag(string(k), lag.Events, lag.Seconds)
+		a.Metrics.Lag(string(k), lag.Events, lag.Bytes, lag.Seconds)
 	}
 	return nil
 }
@@ -195,7 +209,7 @@ func (a *Admin) measureOrg(ctx context.Context, org tenant.OrgID, sum map[delive
 			return err
 		}
 		total := sum[s.Kind]
-		sum[s.Kind] = delivery.Lag{Events: total.Events + lag.Events, Seconds: max(total.Seconds, lag.Seconds)}
+		sum[s.Kind] = delivery.Lag{Events: total.Events + lag.Events, Bytes: total.Bytes + lag.Bytes, Seconds: max(total.Seconds, lag.Seconds)}
 	}
 	return nil
 }
@@ -206,6 +220,7 @@ func (a *Admin) lag(ctx context.Context, s delivery.Sink) (delivery.Lag, error) 
 	var sum delivery.Lag
 	for _, l := range lags {
 		sum.Events += l.Events
+		sum.Bytes += l.Bytes
 		sum.Seconds = max(sum.Seconds, l.Seconds)
 	}
 	return sum, err
@@ -241,5 +256,10 @@ func (d Deps) openSink(ctx context.Context, sink delivery.Sink) (driver.Driver, 
 	}
 	defer clear(plain)
 	o.Secrets = plain
+	if k.signs != nil && k.signs(sink.Config) {
+		if o.Signing, err = d.openSigningKeys(ctx, sink.Org); err != nil {
+			return nil, err
+		}
+	}
 	return k.open(o)
 }

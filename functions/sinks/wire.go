@@ -48,6 +48,7 @@ type sinkWire struct {
 type lagWire struct {
 	Events  uint64  `json:"events"`
 	Seconds float64 `json:"seconds"`
+	Bytes   uint64  `json:"bytes"`
 }
 
 func wireSink(s delivery.Sink, lag delivery.Lag) sinkWire {
@@ -59,13 +60,6 @@ func wireSink(s delivery.Sink, lag delivery.Lag) sinkWire {
 		w.Filter = &s.Filter
 	}
 	return w
-}
-
-// testWire tells what became of a test event.
-type testWire struct {
-	Delivered  bool    `json:"delivered"`
-	Error      string  `json:"error,omitempty"`
-	DurationMS float64 `json:"duration_ms"`
 }
 
 type deadLetterWire struct {
@@ -80,6 +74,21 @@ type deadLetterWire struct {
 	Excerpt   string             `json:"response_excerpt,omitempty"`
 	ParkedAt  time.Time          `json:"parked_at"`
 	Waiting   uint64             `json:"waiting"` // later changes of the document, queued behind this one
+}
+
+// inspectedWire is a dead letter in full.
+type inspectedWire struct {
+	deadLetterWire
+	Event   json.RawMessage `json:"event"`
+	History []attemptWire   `json:"history"` // the oldest first
+}
+
+type attemptWire struct {
+	At      time.Time `json:"at"`
+	Seq     uint64    `json:"seq"`
+	Status  string    `json:"status,omitempty"`
+	Error   string    `json:"error"`
+	Excerpt string    `json:"response_excerpt,omitempty"`
 }
 
 func wireDeadLetter(h delivery.Held) deadLetterWire {

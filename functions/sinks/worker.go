@@ -214,17 +214,31 @@ func (d *Delivery) wait(w *worker, next, until time.Time) bool {
 	}
 }
 
-// undone reports whether the log goes on behind the pair's cursor.
+// undone reports whether a pair has something to do now: the log goes on behind
+// its cursor, a document or a replay is due.
 func (d *Delivery) undone(p pair) (bool, error) {
 	cursor, err := d.Store.Cursor(d.ctx, p.key, p.sink)
-	if err != nil {
+	if err != nil || cursor.NextAttemptAt.After(d.Now()) {
 		return false, err
 	}
 	end, err := d.Store.Position(d.ctx, p.key)
 	if errors.Is(err, fault.NotFound) {
 		return false, nil
 	}
-	return end > cursor.Position && !cursor.NextAttemptAt.After(d.Now()), err
+	if err != nil || end > cursor.Position {
+		return err == nil, err
+	}
+	held, err := d.Store.Held(d.ctx, p.key, p.sink)
+	if err != nil {
+		return false, err
+	}
+	for _, h := range held {
+		if h.State != delivery.Parked && !h.NextAttemptAt.After(d.Now()) {
+			return true, nil
+		}
+	}
+	replay, ok, err := d.Store.RunningReplay(d.ctx, p.key, p.sink)
+	return ok && !replay.NextAttemptAt.After(d.Now()), err
 }
 
 // tidy closes connections and gives back leases that nobody uses.

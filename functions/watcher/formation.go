@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -50,6 +52,9 @@ type incoming struct {
 	changes  []*automerge.Change
 	held     int64 // of the frame budget
 	gone     bool  // the session is detached: forget its documents
+
+	span    trace.Span // from its first byte decoded to its changes stored; nil if gone
+	settled int        // changes that this message let into the log
 }
 
 // How much goes into one transaction: enough to share the cost of a commit,
@@ -114,6 +119,8 @@ func (f *formation) process(batch []*incoming) {
 	var answer []*incoming
 	now := store.Precise(f.Now())
 	stored := f.stored
+	err := errUnfinished // until it is committed
+	defer func() { finish(batch, err) }()
 	for _, in := range batch {
 		f.budget.Release(in.held)
 		if in.gone {
@@ -124,11 +131,13 @@ func (f *formation) process(batch []*incoming) {
 		if err != nil {
 			f.Log.Error("document not loaded", "formation", f.key.String(), "document", string(in.document), "err", err)
 			in.session.end("the document cannot be loaded now")
+			in.finish(err)
 			continue
 		}
 		d.lastUsed = now
 		if d.broken {
 			in.session.end("the document is being loaded again; try again")
+			in.finish(errUnfinished)
 			continue
 		}
 		if !f.follow(d, in) {
@@ -138,20 +147,21 @@ func (f *formation) process(batch []*incoming) {
 		if isNew && len(in.changes) > 0 && !f.room(stored) {
 			f.Metrics.Refused("quota")
 			f.unavailable(d, in.session)
+			in.finish(&refusedError{"quota", errUnfinished})
 			continue
 		}
-		out, err := f.settleAll(d, in, now)
+		out, refused := f.settleAll(d, in, now)
 		if isNew && d.seq > 0 {
 			stored++
 		}
 		settled = append(settled, out...)
-		if err != nil {
-			f.refuse(in, err)
+		if refused != nil {
+			f.refuse(in, refused)
 			continue
 		}
 		answer = append(answer, in)
 	}
-	if err := f.commit(settled); err != nil {
+	if err = f.commit(settled); err != nil {
 		f.undo(batch, err)
 		return
 	}
@@ -186,9 +196,11 @@ func (f *formation) settleAll(d *document, in *incoming, now time.Time) ([]chang
 		}
 		settled = append(settled, out...)
 		if err != nil {
+			in.mark(settled)
 			return settled, err
 		}
 	}
+	in.mark(settled)
 	return settled, nil
 }
 
@@ -199,8 +211,9 @@ func (f *formation) refuse(in *incoming, err error) {
 	if errors.As(err, &refused) {
 		f.Metrics.Refused(refused.what)
 	}
-	f.Log.Warn("session ended: refused", "formation", f.key.String(), "peer", in.session.peer, "document", string(in.document), "err", err)
+	f.Log.WarnContext(in.within(f.ctx), "session ended: refused", "formation", f.key.String(), "peer", in.session.peer, "document", string(in.document), "err", err)
 	in.session.end(err.Error())
+	in.finish(err)
 }
 
 // commit appends what was settled in one transaction, under the lease.
@@ -229,7 +242,7 @@ func (f *formation) commit(settled []change.Settled) error {
 		return fmt.Errorf("append to the log: %w", err)
 	}
 	f.Metrics.Captured(len(settled))
-	f.ring.ring(position)
+	f.ring.ring(ring{position, settled[len(settled)-1].Trace})
 	return nil
 }
 

@@ -60,6 +60,7 @@ func (f *formation) drain() {
 		select {
 		case in := <-f.inbox:
 			f.budget.Release(in.held)
+			in.finish(errUnwatched)
 		default:
 			return
 		}
@@ -197,30 +198,36 @@ func (f *formation) housekeep() {
 // bell rings for a formation's sinks, in a goroutine of its own: a broker may
 // take its time. Positions that come meanwhile are rung for together.
 type bell struct {
-	positions chan uint64
+	rings chan ring
 }
 
-func (b *bell) ring(position uint64) {
+// ring is for a log that reaches position now, because of a message of this trace.
+type ring struct {
+	position uint64
+	trace    string
+}
+
+func (b *bell) ring(r ring) {
 	for {
 		select {
-		case b.positions <- position:
+		case b.rings <- r:
 			return
 		default:
 		}
 		select {
-		case <-b.positions: // an older one: the newer says more
+		case <-b.rings: // an older one: the newer says more
 		default:
 		}
 	}
 }
 
-func (b *bell) run(ctx context.Context, publish func(ctx context.Context, position uint64)) {
+func (b *bell) run(ctx context.Context, publish func(ctx context.Context, r ring)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case p := <-b.positions:
-			publish(ctx, p)
+		case r := <-b.rings:
+			publish(ctx, r)
 			// A moment's pause lets a busy formation ring once for many commits.
 			select {
 			case <-ctx.Done():

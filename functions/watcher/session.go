@@ -132,6 +132,7 @@ func (f *Function) serve(s *session, watched *formation) {
 		}
 		if in != nil && !watched.submit(s.ending, in) {
 			f.budget.Release(in.held)
+			in.finish(errUnwatched)
 			s.end(reasonUnwatched)
 			return
 		}
@@ -248,21 +249,29 @@ func (f *Function) decode(s *session, frame []byte) (*incoming, error) {
 	if m.SenderID != s.peer {
 		return nil, nil
 	}
-	in := &incoming{session: s, request: m.Type == typeRequest}
-	if in.document, err = automerge.ParseDocumentID(m.DocumentID); err != nil {
-		return nil, fmt.Errorf("%w: %v", errMalformed, err)
+	in := &incoming{session: s, request: m.Type == typeRequest, span: f.begin(s.key)}
+	if err := in.read(m, f.Settings.Limits); err != nil {
+		in.finish(err)
+		return nil, err
 	}
-	if in.sync, err = automerge.DecodeSyncMessage(m.Data, f.Settings.Limits); err != nil {
-		return nil, &refusedError{"sync_message", err}
+	return in, nil
+}
+
+func (in *incoming) read(m message, limits automerge.Limits) (err error) {
+	if in.document, err = automerge.ParseDocumentID(m.DocumentID); err != nil {
+		return fmt.Errorf("%w: %v", errMalformed, err)
+	}
+	if in.sync, err = automerge.DecodeSyncMessage(m.Data, limits); err != nil {
+		return &refusedError{"sync_message", err}
 	}
 	for _, chunk := range in.sync.Changes {
-		c, err := automerge.DecodeChange(chunk, f.Settings.Limits)
+		c, err := automerge.DecodeChange(chunk, limits)
 		if err != nil {
-			return nil, &refusedError{"change", err}
+			return &refusedError{"change", err}
 		}
 		in.changes = append(in.changes, c)
 	}
-	return in, nil
+	return nil
 }
 
 // refusedError is input that was refused, with the kind of input for the metric.

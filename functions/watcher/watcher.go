@@ -8,6 +8,7 @@
 //	message.go    the frames of automerge-repo's protocol
 //	formation.go  one formation: settle, append, answer
 //	document.go   one document, as far as it is in memory
+//	span.go       a message as a span of a trace
 //	lifecycle.go  when formations, sessions and documents are let go
 //
 // DESIGN.md tells what is promised and what happens when something breaks.
@@ -24,12 +25,14 @@ import (
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/turn"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -42,6 +45,7 @@ type Deps struct {
 	Bus      bus.Publisher
 	Notify   func() // the outbox has something in it
 	Metrics  Metrics
+	Tracer   trace.Tracer // default: none
 	Log      *slog.Logger
 	Now      func() time.Time
 	Random   io.Reader
@@ -123,6 +127,9 @@ func New(d Deps) (*Function, error) {
 		return nil, err
 	}
 	d.Settings = d.Settings.withDefaults()
+	if d.Tracer == nil {
+		d.Tracer = tracing.Off()
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	return &Function{
 		Deps: d, codec: c, budget: semaphore.NewWeighted(d.Settings.FrameBudget), turns: turn.New(d.Settings.Writers), ctx: ctx, stop: stop,
@@ -260,7 +267,7 @@ func (f *Function) start(key tenant.Key, lease store.Lease, stored int) *formati
 	w := &formation{
 		Function: f, key: key, lease: lease, users: 1, stored: stored,
 		inbox: make(chan *incoming, inboxSize), sessions: map[string]*session{},
-		docs: map[automerge.DocumentID]*document{}, ring: &bell{positions: make(chan uint64, 1)},
+		docs: map[automerge.DocumentID]*document{}, ring: &bell{rings: make(chan ring, 1)},
 	}
 	w.ctx, w.stop = context.WithCancel(f.ctx)
 	f.wg.Go(func() { w.ring.run(w.ctx, w.publish) })
@@ -275,8 +282,8 @@ func (f *Function) start(key tenant.Key, lease store.Lease, stored int) *formati
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		select {
-		case p := <-w.ring.positions:
-			w.publish(ctx, p)
+		case r := <-w.ring.rings:
+			w.publish(ctx, r)
 		default:
 		}
 		if err := f.Store.ReleaseLease(ctx, w.lease); err != nil {
@@ -286,8 +293,9 @@ func (f *Function) start(key tenant.Key, lease store.Lease, stored int) *formati
 	return w
 }
 
-func (f *formation) publish(ctx context.Context, position uint64) {
-	if err := f.Bus.Publish(ctx, event.LogAppended(f.key, position, f.Now())); err != nil && ctx.Err() == nil {
+func (f *formation) publish(ctx context.Context, r ring) {
+	ctx = tracing.With(ctx, r.trace)
+	if err := f.Bus.Publish(ctx, event.LogAppended(f.key, r.position, f.Now())); err != nil && ctx.Err() == nil {
 		f.Log.Warn("doorbell not rung; the sweep will", "formation", f.key.String(), "err", err)
 	}
 }

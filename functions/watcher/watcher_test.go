@@ -22,6 +22,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/openapi/openapitest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge/automergetest"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -35,7 +36,8 @@ type counted struct {
 	captured int
 	refused  []string
 	rung     []uint64
-	explode  bool // panic once, at the next change
+	traces   []string // that the bell rang in
+	explode  bool     // panic once, at the next change
 }
 
 func (c *counted) Captured(n int) {
@@ -56,14 +58,14 @@ func (c *counted) Refused(what string) {
 func (c *counted) SessionOpened() {}
 func (c *counted) SessionClosed() {}
 
-func (c *counted) Publish(_ context.Context, e cloudevents.Event) error {
+func (c *counted) Publish(ctx context.Context, e cloudevents.Event) error {
 	var data event.LogData
 	if err := json.Unmarshal(e.Data(), &data); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rung = append(c.rung, data.Position)
+	c.rung, c.traces = append(c.rung, data.Position), append(c.traces, tracing.Of(ctx))
 	return nil
 }
 

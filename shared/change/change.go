@@ -83,6 +83,7 @@ type Settled struct {
 	Concurrent bool   // does not descend from Prev
 	ReceivedAt time.Time
 	Origin     Origin
+	Trace      string // traceparent of the message that brought it; may be empty
 }
 
 // Follow returns c as the change that comes after prev in its document.

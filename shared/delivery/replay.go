@@ -33,6 +33,7 @@ type Replay struct {
 	Delivered uint64
 	Refused   uint64 // events that the sink would not take; they are left out
 
+	Attempts      int // failures in a row at the change after Position
 	NextAttemptAt time.Time
 	LastError     string
 	CreatedAt     time.Time

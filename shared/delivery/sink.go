@@ -18,12 +18,13 @@ type Kind string
 
 // The kinds.
 const (
-	Webhook Kind = "webhook"
-	NATS    Kind = "nats"
-	Kafka   Kind = "kafka"
-	Redis   Kind = "redis"
-	File    Kind = "file"
-	Stdout  Kind = "stdout"
+	Webhook     Kind = "webhook"
+	CloudEvents Kind = "cloudevents"
+	NATS        Kind = "nats"
+	Kafka       Kind = "kafka"
+	Redis       Kind = "redis"
+	File        Kind = "file"
+	Stdout      Kind = "stdout"
 )
 
 // Format is what of a change a sink receives.
@@ -134,6 +135,7 @@ type Cursor struct {
 type Lag struct {
 	Events  uint64  // not yet delivered, held ones included
 	Seconds float64 // age of the oldest of them; 0 if there is none
+	Bytes   uint64  // what those behind the cursor weigh in the log, about; held ones not included
 }
 
 // HeldState is why a document is held at a sink.

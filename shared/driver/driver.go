@@ -8,6 +8,7 @@ package driver
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"io"
 	"net/netip"
@@ -32,7 +33,7 @@ type Driver interface {
 // Assessor is a driver that can say how safe an event is once it is acknowledged.
 type Assessor interface {
 	// Assess connects, signs in and looks at how the target keeps things. It writes
-	// nothing.
+	// nothing. An error is in words an operator may see, as an Outcome's Reason is.
 	Assess(ctx context.Context) (Durability, error)
 }
 
@@ -125,7 +126,14 @@ type Opening struct {
 	Sink    string
 	Config  json.RawMessage // Config.Public
 	Secrets []byte          // Config.Secrets in JSON; nil if there are none
+	Signing []SigningKey    // the organization's, for kinds that sign with them; the newest first
 	Settings
+}
+
+// SigningKey is a key pair by which receivers know the organization.
+type SigningKey struct {
+	Private  ed25519.PrivateKey
+	NotAfter time.Time // not to be used from here on; zero: until it is replaced
 }
 
 // MaxExcerpt bounds what is kept of a receiver's answer.

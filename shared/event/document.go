@@ -89,6 +89,9 @@ func aboutChange(eventType string, key tenant.Key, c change.Settled) cloudevents
 	e := inFormation(eventType, key.Org, key.App, c.Document, c.ReceivedAt)
 	e.SetExtension("partitionkey", string(key.Org)+"/"+string(key.App)+"/"+c.Document)
 	e.SetExtension("sequence", sequence(c.Seq))
+	if c.Trace != "" {
+		e.SetExtension("traceparent", c.Trace) // of CloudEvents' Distributed Tracing extension
+	}
 	return e
 }
 

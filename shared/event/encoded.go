@@ -93,6 +93,9 @@ func EncodeChange(key tenant.Key, c change.Settled, format delivery.Format, o *O
 	e.Attributes = append(make([]Attribute, 0, 13), Attribute{"specversion", "1.0"},
 		Attribute{"id", DocumentChangedID(key, c.Document, c.Hash)})
 	e.Attributes = append(e.Attributes, changeAttributes(DocumentChangedType, key, c)...)
+	if c.Trace != "" {
+		e.Attributes = append(e.Attributes, Attribute{"traceparent", c.Trace})
+	}
 	if o != nil && o.Replay != "" {
 		e.Attributes = append(e.Attributes, Attribute{"replayid", o.Replay})
 	}

@@ -51,6 +51,9 @@ func FuzzEncodeChange(f *testing.F) {
 		if rng.IntN(2) == 0 {
 			c.Prev = nil
 		}
+		if rng.IntN(2) == 0 {
+			c.Trace = traceparent
+		}
 		for _, format := range []delivery.Format{delivery.Patches, delivery.Raw, delivery.Both} {
 			got := asMap(t, event.EncodeChange(key, c, format, nil).AppendJSON(nil))
 			if diff := cmp.Diff(sdk(t, event.DocumentChanged(key, c, format)), got); diff != "" {

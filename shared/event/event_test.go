@@ -82,6 +82,25 @@ func TestEveryTypeIsValidAndByteForByte(t *testing.T) {
 	}
 }
 
+const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+func TestAChangeLeavesInTheTraceThatItCameIn(t *testing.T) {
+	c := settled()
+	c.Trace = traceparent
+	e := event.DocumentChanged(key, c, delivery.Patches)
+	text, err := e.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	goldentest.Check(t, "testdata/document.changed.traced.json", goldentest.JSON(t, text))
+	if got := event.EncodeChange(key, c, delivery.Patches, nil).Attribute("traceparent"); got != traceparent {
+		t.Errorf("encoded: %q", got)
+	}
+	if got := event.ChangeSkipped(key, "01SINK", c).Extensions()["traceparent"]; got != traceparent {
+		t.Errorf("a marker: %q", got)
+	}
+}
+
 func TestADocumentsEventIsTheSameHoweverOftenItIsMade(t *testing.T) {
 	first, again := event.DocumentChanged(key, settled(), delivery.Both), event.DocumentChanged(key, settled(), delivery.Raw)
 	if first.ID() != again.ID() {

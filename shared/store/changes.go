@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
@@ -11,7 +12,7 @@ import (
 )
 
 const changeColumns = `document_id, position, seq, hash, prev, concurrent, deps, actor, actor_seq, start_op,
-	author_time, message, raw, patches, received_at, origin`
+	author_time, message, raw, patches, received_at, origin, trace`
 
 // rowSizes are how many changes go into one INSERT: few sizes, so that the
 // database meets few different statements.
@@ -24,13 +25,17 @@ func (tx *Tx) AppendChanges(ctx context.Context, key tenant.Key, batch []change.
 	if len(batch) == 0 {
 		return tx.Position(ctx, key)
 	}
-	var last uint64
-	err := tx.q.QueryRowContext(ctx, `UPDATE formations SET position = position + $3
-		WHERE org_id = $1 AND app_id = $2 AND state = 'active' RETURNING position`, key.Org, key.App, len(batch)).Scan(&last)
+	var weight uint64
+	for _, c := range batch {
+		weight += weigh(c)
+	}
+	var last, total uint64
+	err := tx.q.QueryRowContext(ctx, `UPDATE formations SET position = position + $3, bytes = bytes + $4
+		WHERE org_id = $1 AND app_id = $2 AND state = 'active' RETURNING position, bytes`, key.Org, key.App, len(batch), weight).Scan(&last, &total)
 	if err != nil {
 		return 0, one(err, "no active formation %q", key)
 	}
-	position := last - uint64(len(batch))
+	position, bytes := last-uint64(len(batch)), total-weight
 	for rest := batch; len(rest) > 0; {
 		n := 1
 		for _, size := range rowSizes {
@@ -39,7 +44,7 @@ func (tx *Tx) AppendChanges(ctx context.Context, key tenant.Key, batch []change.
 				break
 			}
 		}
-		if err := tx.insertChanges(ctx, key, position, rest[:n]); err != nil {
+		if bytes, err = tx.insertChanges(ctx, key, position, bytes, rest[:n]); err != nil {
 			return 0, fmt.Errorf("append changes: %w", err)
 		}
 		position += uint64(n)
@@ -48,10 +53,15 @@ func (tx *Tx) AppendChanges(ctx context.Context, key tenant.Key, batch []change.
 	return last, tx.advanceDocuments(ctx, key, batch)
 }
 
-func (tx *Tx) insertChanges(ctx context.Context, key tenant.Key, position uint64, rows []change.Settled) error {
-	const columns = 18
+// weigh is what a change counts for in a lag in bytes.
+func weigh(c change.Settled) uint64 { return uint64(len(c.Raw) + len(c.Patches)) }
+
+// insertChanges adds rows after a position, up to which the log weighs bytes, and
+// returns what it weighs with them.
+func (tx *Tx) insertChanges(ctx context.Context, key tenant.Key, position, bytes uint64, rows []change.Settled) (uint64, error) {
+	const columns = 20
 	var sql strings.Builder
-	sql.WriteString(`INSERT INTO changes (org_id, app_id, ` + changeColumns + `) VALUES `)
+	sql.WriteString(`INSERT INTO changes (org_id, app_id, ` + changeColumns + `, bytes) VALUES `)
 	args := make([]any, 0, columns*len(rows))
 	for i, c := range rows {
 		if i > 0 {
@@ -69,11 +79,12 @@ func (tx *Tx) insertChanges(ctx context.Context, key tenant.Key, position uint64
 		if c.Prev != nil {
 			prev = c.Prev[:]
 		}
+		bytes += weigh(c)
 		args = append(args, key.Org, key.App, c.Document, position+uint64(i)+1, c.Seq, c.Hash[:], prev, c.Concurrent,
-			joinHashes(c.Deps), c.Actor, c.ActorSeq, c.StartOp, c.Time, text(c.Message), c.Raw, c.Patches, micros(c.ReceivedAt), string(c.Origin))
+			joinHashes(c.Deps), c.Actor, c.ActorSeq, c.StartOp, c.Time, text(c.Message), c.Raw, c.Patches, micros(c.ReceivedAt), string(c.Origin), c.Trace, bytes)
 	}
 	_, err := tx.q.ExecContext(ctx, sql.String(), args...)
-	return err
+	return bytes, err
 }
 
 // text replaces what Postgres cannot keep in a text: an author may write any message.
@@ -139,6 +150,14 @@ func (s queries) ChangesAfter(ctx context.Context, key tenant.Key, position uint
 	return s.readChanges(ctx, limit, maxBytes, `position > $3 ORDER BY position`, key, position)
 }
 
+// LastChanges reads the end of a formation's log, the oldest of it first, with the
+// limits of ChangesAfter.
+func (s queries) LastChanges(ctx context.Context, key tenant.Key, limit, maxBytes int) ([]change.Settled, error) {
+	log, err := s.readChanges(ctx, limit, maxBytes, `position > $3 ORDER BY position DESC`, key, 0)
+	slices.Reverse(log)
+	return log, err
+}
+
 // DocumentChanges reads one document's changes from the given seq up to a
 // position in the log, with the limits of ChangesAfter.
 func (s queries) DocumentChanges(ctx context.Context, key tenant.Key, document string, fromSeq, upTo uint64, limit, maxBytes int) ([]change.Settled, error) {
@@ -158,7 +177,7 @@ func (s queries) readChanges(ctx context.Context, limit, maxBytes int, where str
 		if err != nil {
 			return nil, fmt.Errorf("scan change: %w", err)
 		}
-		size += len(c.Raw) + len(c.Patches)
+		size += int(weigh(c))
 		out = append(out, c)
 	}
 	return out, rows.Err()
@@ -169,7 +188,7 @@ func scanChange(r row) (change.Settled, error) {
 	var hash, prev, deps []byte
 	var received int64
 	err := r.Scan(&c.Document, &c.Position, &c.Seq, &hash, &prev, &c.Concurrent, &deps, &c.Actor, &c.ActorSeq, &c.StartOp,
-		&c.Time, &c.Message, &c.Raw, &c.Patches, &received, &c.Origin)
+		&c.Time, &c.Message, &c.Raw, &c.Patches, &received, &c.Origin, &c.Trace)
 	if err != nil {
 		return change.Settled{}, err
 	}

@@ -60,7 +60,9 @@ type FormationLag struct {
 }
 
 // Lag is how far a sink is behind in each formation it has a cursor for. A held
-// document counts with all that is queued behind it.
+// document counts with all that is queued behind it, but for the bytes: those are
+// of what follows the cursor, a difference of two numbers however long the log is.
+// Changes from before bytes were counted weigh nothing.
 func (s queries) Lag(ctx context.Context, sink delivery.Sink, now time.Time) ([]FormationLag, error) {
 	rows, err := s.q.QueryContext(ctx, `SELECT f.app_id,
 			CAST(f.position - COALESCE(c.position, 0) + COALESCE((
@@ -72,15 +74,18 @@ func (s queries) Lag(ctx context.Context, sink delivery.Sink, now time.Time) ([]
 				WHERE x.org_id = f.org_id AND x.app_id = f.app_id AND x.position = COALESCE(c.position, 0) + 1), 0),
 			COALESCE((SELECT min(x.received_at) FROM held h JOIN changes x ON x.org_id = h.org_id AND x.app_id = h.app_id
 				AND x.document_id = h.document_id AND x.seq = h.from_seq
-				WHERE h.org_id = f.org_id AND h.sink_id = $2 AND h.app_id = f.app_id), 0)
+				WHERE h.org_id = f.org_id AND h.sink_id = $2 AND h.app_id = f.app_id), 0),
+			f.bytes - COALESCE((SELECT x.bytes FROM changes x
+				WHERE x.org_id = f.org_id AND x.app_id = f.app_id AND x.position = c.position), 0)
 		FROM formations f LEFT JOIN cursors c ON c.org_id = f.org_id AND c.app_id = f.app_id AND c.sink_id = $2
 		WHERE f.org_id = $1 ORDER BY f.app_id`, sink.Org, sink.ID)
 	all, err := collect(rows, err, func(r row) (FormationLag, error) {
 		var l FormationLag
-		var next, held int64
-		if err := r.Scan(&l.App, &l.Events, &next, &held); err != nil {
+		var next, held, bytes int64
+		if err := r.Scan(&l.App, &l.Events, &next, &held, &bytes); err != nil {
 			return FormationLag{}, err
 		}
+		l.Bytes = uint64(max(0, bytes))
 		if held != 0 && (next == 0 || held < next) {
 			next = held
 		}

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
@@ -51,37 +53,86 @@ func (tx *Tx) ReleaseHeld(ctx context.Context, h delivery.Held) error {
 	return err
 }
 
-// DeadLetters returns up to limit parked or redriving documents of a sink whose
-// id comes after the given one, with how many changes wait behind each.
-func (s queries) DeadLetters(ctx context.Context, org tenant.OrgID, sink, after string, limit int) ([]delivery.Held, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+heldColumns+`,
-			COALESCE((SELECT d.seq - h.from_seq FROM documents d
-				WHERE d.org_id = h.org_id AND d.app_id = h.app_id AND d.document_id = h.document_id), 0)
-		FROM held h WHERE h.org_id = $1 AND h.sink_id = $2 AND h.state IN ('parked', 'redriving') AND h.held_id > $3
-		ORDER BY h.held_id LIMIT $4`, org, sink, after, limit)
-	return collect(rows, err, func(r row) (delivery.Held, error) {
-		var waiting uint64
-		h, err := scanHeld(r, &waiting)
-		h.Waiting = waiting
-		return h, err
-	})
+// deadLetterColumns are a held document and how many changes wait behind its first.
+const deadLetterColumns = heldColumns + `, COALESCE((SELECT d.seq - h.from_seq FROM documents d
+	WHERE d.org_id = h.org_id AND d.app_id = h.app_id AND d.document_id = h.document_id), 0)`
+
+func scanDeadLetter(r row) (delivery.Held, error) {
+	var waiting uint64
+	h, err := scanHeld(r, &waiting)
+	h.Waiting = waiting
+	return h, err
 }
 
-// Redrive makes a parked document due now. skip leaves out its first change: a
-// marker goes in its place. fault.Conflict if the document is not parked.
-func (tx *Tx) Redrive(ctx context.Context, org tenant.OrgID, sink, id string, skip bool, now time.Time) (delivery.Held, error) {
-	h, err := scanHeld(tx.q.QueryRowContext(ctx, `SELECT `+heldColumns+` FROM held h
-		WHERE h.org_id = $1 AND h.sink_id = $2 AND h.held_id = $3`+tx.forUpdate, org, sink, id))
+// DeadLetter returns one document that a sink holds, in whatever state.
+func (s queries) DeadLetter(ctx context.Context, org tenant.OrgID, sink, id string) (delivery.Held, error) {
+	h, err := scanDeadLetter(s.q.QueryRowContext(ctx, `SELECT `+deadLetterColumns+` FROM held h
+		WHERE h.org_id = $1 AND h.sink_id = $2 AND h.held_id = $3`+s.forUpdate, org, sink, id))
+	return h, one(err, "no dead letter %q", id)
+}
+
+// DeadLetters returns up to limit of a sink's held documents whose id comes after
+// the given one, in the order of ids. In a transaction they are its own until it ends.
+func (s queries) DeadLetters(ctx context.Context, org tenant.OrgID, sink string, which delivery.DeadLetters, after string, limit int) ([]delivery.Held, error) {
+	args := []any{org, sink, after, which.State, which.App, text(which.Document), containing(which.Error), limit}
+	ids := ""
+	if which.IDs != nil {
+		ids = ` AND h.held_id IN (NULL`
+		for _, id := range which.IDs {
+			args = append(args, id)
+			ids += fmt.Sprintf(",$%d", len(args))
+		}
+		ids += `)`
+	}
+	rows, err := s.q.QueryContext(ctx, `SELECT `+deadLetterColumns+` FROM held h
+		WHERE h.org_id = $1 AND h.sink_id = $2 AND h.held_id > $3
+		  AND (h.state = $4 OR $4 = '' AND h.state IN ('parked', 'redriving'))
+		  AND ($5 = '' OR h.app_id = $5) AND ($6 = '' OR h.document_id = $6)
+		  AND ($7 = '' OR lower(h.last_error) LIKE $7 ESCAPE '!')`+ids+`
+		ORDER BY h.held_id LIMIT $8`+s.forUpdate, args...)
+	return collect(rows, err, scanDeadLetter)
+}
+
+// containing is the LIKE pattern of texts that hold part, empty for an empty one.
+func containing(part string) string {
+	if part == "" {
+		return ""
+	}
+	return "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(strings.ToLower(text(part))) + "%"
+}
+
+// Decide makes of a parked document what an operator said, and it is due now.
+// fault.Conflict if it is not parked.
+func (tx *Tx) Decide(ctx context.Context, org tenant.OrgID, sink, id string, d delivery.Decision, now time.Time) (delivery.Held, error) {
+	h, err := tx.DeadLetter(ctx, org, sink, id)
 	if err != nil {
-		return h, one(err, "no dead letter %q", id)
+		return h, err
 	}
 	if h.State != delivery.Parked {
 		return h, fault.Conflict.New("dead letter %q is %s, not parked", id, h.State)
 	}
-	// The ladder is climbed anew, from now.
-	h.State, h.Attempts, h.NextAttemptAt, h.Since = delivery.Redriving, 0, time.Time{}, Precise(now)
-	if skip {
-		h.SkipSeq = h.FromSeq
+	return tx.decide(ctx, h, d, now)
+}
+
+// DecideAll is Decide for up to limit parked documents whose id comes after the
+// given one. Those that are not parked are left out.
+func (tx *Tx) DecideAll(ctx context.Context, org tenant.OrgID, sink string, which delivery.DeadLetters, d delivery.Decision, after string, limit int, now time.Time) ([]delivery.Held, error) {
+	which.State = delivery.Parked
+	found, err := tx.DeadLetters(ctx, org, sink, which, after, limit)
+	if err != nil {
+		return nil, err
 	}
+	for i := range found {
+		if found[i], err = tx.decide(ctx, found[i], d, now); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func (tx *Tx) decide(ctx context.Context, h delivery.Held, d delivery.Decision, now time.Time) (delivery.Held, error) {
+	h.Decide(d)
+	// The ladder is climbed anew, from now.
+	h.NextAttemptAt, h.Since = time.Time{}, Precise(now)
 	return h, tx.SaveHeld(ctx, h)
 }

@@ -9,12 +9,14 @@ import (
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 	"github.com/oklog/ulid/v2"
 
+	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
-// Enqueue keeps an event to be published once the transaction has committed.
+// Enqueue keeps an event to be published once the transaction has committed, in
+// the trace of ctx: that of who publishes it is another.
 func (tx *Tx) Enqueue(ctx context.Context, e cloudevents.Event) error {
-	text, err := e.MarshalJSON()
+	text, err := bus.InTrace(ctx, e).MarshalJSON()
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}

@@ -2,31 +2,46 @@ package store
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 const replayColumns = `org_id, sink_id, replay_id, app_id, document_id, actor, from_position, to_position, rate, state,
-	position, total, delivered, refused, next_attempt_at, last_error, created_at, ended_at`
+	position, total, delivered, refused, next_attempt_at, last_error, created_at, ended_at, attempts`
 
 func scanReplay(r row) (delivery.Replay, error) {
 	var p delivery.Replay
 	var next, created, ended int64
 	err := r.Scan(&p.Org, &p.Sink, &p.ID, &p.App, &p.Document, &p.Actor, &p.From, &p.To, &p.Rate, &p.State,
-		&p.Position, &p.Total, &p.Delivered, &p.Refused, &next, &p.LastError, &created, &ended)
+		&p.Position, &p.Total, &p.Delivered, &p.Refused, &next, &p.LastError, &created, &ended, &p.Attempts)
 	p.NextAttemptAt, p.CreatedAt, p.EndedAt = fromMicros(next), fromMicros(created), fromMicros(ended)
 	return p, err
 }
 
-// CreateReplay adds a replay. The cursor of the sink and formation must exist.
+// endedReplays is how many of a sink's replays are remembered that have ended.
+const endedReplays = 200
+
+// CreateReplay adds a replay, and forgets old ones. fault.Conflict if the sink has
+// no cursor in the formation yet.
 func (tx *Tx) CreateReplay(ctx context.Context, p delivery.Replay) error {
 	_, err := tx.q.ExecContext(ctx, `INSERT INTO replays (`+replayColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 		p.Org, p.Sink, p.ID, p.App, p.Document, p.Actor, p.From, p.To, p.Rate, p.State,
-		p.Position, p.Total, p.Delivered, p.Refused, micros(p.NextAttemptAt), p.LastError, micros(p.CreatedAt), micros(p.EndedAt))
+		p.Position, p.Total, p.Delivered, p.Refused, micros(p.NextAttemptAt), text(p.LastError), micros(p.CreatedAt), micros(p.EndedAt), p.Attempts)
+	if sqldb.IsMissingParent(err) {
+		return fault.Conflict.New("the sink has had nothing of formation %q yet", p.App)
+	}
+	if err != nil {
+		return fmt.Errorf("insert replay: %w", err)
+	}
+	_, err = tx.q.ExecContext(ctx, `DELETE FROM replays WHERE org_id = $1 AND sink_id = $2 AND state <> 'running' AND replay_id <= (
+			SELECT replay_id FROM replays WHERE org_id = $1 AND sink_id = $2 AND state <> 'running' ORDER BY replay_id DESC LIMIT 1 OFFSET $3)`,
+		p.Org, p.Sink, endedReplays)
 	return err
 }
 
@@ -34,9 +49,9 @@ func (tx *Tx) CreateReplay(ctx context.Context, p delivery.Replay) error {
 // any more.
 func (tx *Tx) SaveReplay(ctx context.Context, p delivery.Replay) error {
 	res, err := tx.q.ExecContext(ctx, `UPDATE replays SET state = $4, position = $5, delivered = $6, refused = $7,
-			next_attempt_at = $8, last_error = $9, ended_at = $10
+			next_attempt_at = $8, last_error = $9, ended_at = $10, attempts = $11
 		WHERE org_id = $1 AND sink_id = $2 AND replay_id = $3 AND state = 'running'`,
-		p.Org, p.Sink, p.ID, p.State, p.Position, p.Delivered, p.Refused, micros(p.NextAttemptAt), text(p.LastError), micros(p.EndedAt))
+		p.Org, p.Sink, p.ID, p.State, p.Position, p.Delivered, p.Refused, micros(p.NextAttemptAt), text(p.LastError), micros(p.EndedAt), p.Attempts)
 	return affected(res, err, fault.Stale, "replay %q is not running", p.ID)
 }
 
@@ -63,6 +78,13 @@ func (s queries) RunningReplay(ctx context.Context, key tenant.Key, sink string)
 		return p, false, nil
 	}
 	return p, err == nil, err
+}
+
+// RunningReplays lists the formations in which a sink has replays that run, one
+// for each replay.
+func (s queries) RunningReplays(ctx context.Context, org tenant.OrgID, sink string) ([]tenant.AppID, error) {
+	rows, err := s.q.QueryContext(ctx, `SELECT app_id FROM replays WHERE org_id = $1 AND sink_id = $2 AND state = 'running' ORDER BY replay_id`, org, sink)
+	return collect(rows, err, func(r row) (app tenant.AppID, err error) { return app, r.Scan(&app) })
 }
 
 // replayed is which changes a replay sends: those of its range, document and

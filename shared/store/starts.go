@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/completeness"
@@ -52,14 +53,23 @@ func (tx *Tx) startOf(ctx context.Context, key tenant.Key, s delivery.Start) (ui
 	return end, nil
 }
 
+// PositionAt is the last position of a formation's log that was received before a time.
+func (s queries) PositionAt(ctx context.Context, key tenant.Key, at time.Time) (uint64, error) {
+	end, err := s.Position(ctx, key)
+	if err != nil {
+		return 0, err
+	}
+	return s.positionAt(ctx, key, micros(at), end)
+}
+
 // positionAt finds the last position that was received before a time. Times grow
 // with positions, but for clocks that were set back.
-func (tx *Tx) positionAt(ctx context.Context, key tenant.Key, at int64, end uint64) (uint64, error) {
+func (s queries) positionAt(ctx context.Context, key tenant.Key, at int64, end uint64) (uint64, error) {
 	low, high := uint64(0), end // all up to low are before; what follows high is not
 	for low < high {
 		middle := low + (high-low+1)/2
 		var received int64
-		err := tx.q.QueryRowContext(ctx, `SELECT received_at FROM changes WHERE org_id = $1 AND app_id = $2 AND position = $3`,
+		err := s.q.QueryRowContext(ctx, `SELECT received_at FROM changes WHERE org_id = $1 AND app_id = $2 AND position = $3`,
 			key.Org, key.App, middle).Scan(&received)
 		if err != nil {
 			return 0, one(err, "no change at position %d", middle)

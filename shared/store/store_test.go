@@ -17,6 +17,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -34,10 +35,14 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"tickets":                           testTickets,
 	"sinks and cursors":                 testSinks,
 	"dead letters":                      testDeadLetters,
+	"dead letters are found":            testDeadLettersAreFound,
 	"lag":                               testLag,
+	"lag in bytes":                      testLagBytes,
+	"traces":                            testTraces,
 	"a formation made anew is behind":   testBehindAnew,
 	"outbox":                            testOutbox,
 	"audit outlives the organization":   testAudit,
+	"signing keys":                      testSigningKeys,
 	"a claim is one sink's alone":       testClaims,
 	"receipts":                          testReceipts,
 	"omissions":                         testOmissions,
@@ -526,45 +531,6 @@ func hold(t *testing.T, s *store.Store, sink, document string, from uint64, stat
 	return h
 }
 
-func testDeadLetters(t *testing.T, s *store.Store) {
-	ctx := t.Context()
-	addOrg(t, s, "acme")
-	addFormation(t, s, key)
-	appendAll(t, s, key, append(chain("d1", 1, 7), chain("d2", 1, 3)...))
-	addSink(t, s, "s1", delivery.Start{Beginning: true}, "*")
-	hold(t, s, "s1", "d2", 1, delivery.Retrying)
-	want := hold(t, s, "s1", "d1", 3, delivery.Parked)
-	want.LastError, want.Excerpt, want.Waiting = "a\uFFFDb", "c\uFFFD", 4
-	list, err := s.DeadLetters(ctx, "acme", "s1", "", 10)
-	if diff := cmp.Diff([]delivery.Held{want}, list); err != nil || diff != "" {
-		t.Errorf("%v %s", err, diff)
-	}
-	if all, err := s.Held(ctx, key, "s1"); err != nil || len(all) != 2 {
-		t.Errorf("%v %v", all, err)
-	}
-	redrive := func(id string, skip bool) (h delivery.Held, err error) {
-		err = s.InTx(ctx, func(tx *store.Tx) error {
-			h, err = tx.Redrive(ctx, "acme", "s1", id, skip, now)
-			return err
-		})
-		return h, err
-	}
-	_, err = redrive("none", false)
-	wantFault(t, err, fault.NotFound)
-	_, err = redrive("h-d2", false)
-	wantFault(t, err, fault.Conflict)
-	h, err := redrive("h-d1", true)
-	if err != nil || h.State != delivery.Redriving || h.SkipSeq != 3 || h.Attempts != 0 || !h.NextAttemptAt.IsZero() {
-		t.Errorf("%+v %v", h, err)
-	}
-	_, err = redrive("h-d1", true)
-	wantFault(t, err, fault.Conflict)
-	inTx(t, s, func(tx *store.Tx) error { return tx.ReleaseHeld(ctx, h) })
-	if all, err := s.Held(ctx, key, "s1"); err != nil || len(all) != 1 {
-		t.Errorf("%v %v", all, err)
-	}
-}
-
 func testLag(t *testing.T, s *store.Store) {
 	ctx := t.Context()
 	addOrg(t, s, "acme")
@@ -625,6 +591,73 @@ func testLag(t *testing.T, s *store.Store) {
 	inTx(t, s, func(tx *store.Tx) error { return tx.SetSinkState(ctx, "acme", "s1", delivery.Paused, "") })
 	if behind() != 0 {
 		t.Error("the sweep rings for a paused sink")
+	}
+}
+
+// Changes weigh their raw bytes and their patches, one by one, however they are
+// divided into statements and transactions.
+func testLagBytes(t *testing.T, s *store.Store) {
+	addOrg(t, s, "acme")
+	addFormation(t, s, key)
+	sink := addSink(t, s, "s1", delivery.Start{Beginning: true}, "*")
+	lag := func(position uint64) uint64 {
+		t.Helper()
+		c := delivery.Cursor{Org: "acme", Sink: "s1", App: key.App, Position: position}
+		inTx(t, s, func(tx *store.Tx) error { return tx.SaveCursor(t.Context(), c) })
+		l, err := s.Lag(t.Context(), sink, now)
+		if err != nil || len(l) != 1 {
+			t.Fatalf("%v %v", l, err)
+		}
+		return l[0].Bytes
+	}
+	if got := lag(0); got != 0 {
+		t.Errorf("an empty log weighs %d", got)
+	}
+	var weights []uint64
+	seq := uint64(1)
+	for _, n := range []int{1, 75, 3} { // 75 is 64, 8 and three single ones
+		batch := chain("d", seq, n)
+		for i := range batch {
+			batch[i].Raw, batch[i].Patches = make([]byte, seq), make([]byte, 2*seq)
+			weights = append(weights, 3*seq)
+			seq++
+		}
+		appendAll(t, s, key, batch)
+	}
+	var total uint64
+	for i := len(weights); i >= 0; i-- {
+		if got := lag(uint64(i)); got != total {
+			t.Errorf("behind position %d there are %d bytes, not %d", i, total, got)
+		}
+		if i > 0 {
+			total += weights[i-1]
+		}
+	}
+	addFormation(t, s, tenant.Key{Org: "acme", App: "other"})
+	appendAll(t, s, tenant.Key{Org: "acme", App: "other"}, chain("d", 1, 2))
+	if l, err := s.Lag(t.Context(), sink, now); err != nil || len(l) != 2 || l[0].Bytes != total || l[1].Bytes != 2*21 {
+		t.Errorf("two formations: %+v %v", l, err)
+	}
+}
+
+func testTraces(t *testing.T, s *store.Store) {
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	addOrg(t, s, "acme")
+	addFormation(t, s, key)
+	batch := chain("d", 1, 2)
+	batch[1].Trace = parent
+	appendAll(t, s, key, batch)
+	got, err := s.ChangesAfter(t.Context(), key, 0, 10, 1<<20)
+	if err != nil || len(got) != 2 || got[0].Trace != "" || got[1].Trace != parent {
+		t.Errorf("%+v %v", got, err)
+	}
+	// What waits in the outbox stays in the trace that it came from.
+	inTx(t, s, func(tx *store.Tx) error {
+		return tx.Enqueue(tracing.With(t.Context(), parent), event.OrgCreated(tenant.Org{ID: "acme"}, now))
+	})
+	out, err := s.Outbox(t.Context(), 10)
+	if err != nil || len(out) != 1 || out[0].Event.Extensions()[tracing.Extension] != parent {
+		t.Errorf("%v %v", out, err)
 	}
 }
 

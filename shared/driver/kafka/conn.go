@@ -27,22 +27,25 @@ import (
 // kafkaDialer makes connections through the guard, whichever broker names them.
 type kafkaDialer struct {
 	guard *netguard.Guard
-	tls   bool
-	roots *x509.CertPool // nil: the system's
+	tls   *tls.Config // nil: none
 	sasl  sasl.Mechanism
 	limit time.Duration // of one attempt
 }
 
 func (d *kafkaDialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	conn, err := d.guard.DialContext(ctx, "tcp", address)
-	if err != nil || !d.tls {
+	if err != nil || d.tls == nil {
 		return conn, err
 	}
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	secured := tls.Client(conn, &tls.Config{ServerName: host, RootCAs: d.roots, MinVersion: tls.VersionTLS12})
+	config := d.tls.Clone()
+	if config.ServerName == "" {
+		config.ServerName = host
+	}
+	secured := tls.Client(conn, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -55,7 +58,7 @@ type kafkaConn struct {
 	dialer  *kafkaDialer
 	address string
 
-	mu       sync.Mutex
+	turn     turn
 	net      net.Conn
 	failed   error
 	versions map[protocol.ApiKey]int16
@@ -108,14 +111,26 @@ func (c *kafkaConn) touch() {
 	c.used = time.Now()
 }
 
-// errLate says that the turn of a request came too late to begin it.
-var errLate = errors.New("time was up")
+// errLate says that the turn of a request came too late to begin it, errNotOffered
+// that the broker does not know such requests. Nothing was sent.
+var (
+	errLate       = errors.New("time was up")
+	errNotOffered = errors.New("the broker does not know how to do that")
+)
+
+// request is what can be asked of a broker.
+type request interface {
+	key() protocol.ApiKey
+	write(w io.Writer, version int16, correlation int32) error
+}
 
 // exchange sends a request and reads its answer, connecting first if need be. It
 // waits for requests before it, and does not begin after until unless that is zero.
-func (c *kafkaConn) exchange(parent context.Context, until time.Time, req protocol.Message) (*answer, int16, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (c *kafkaConn) exchange(parent context.Context, until time.Time, req request) (*answer, int16, error) {
+	if !c.turn.take(parent, until) {
+		return nil, 0, errors.Join(errLate, parent.Err())
+	}
+	defer c.turn.give()
 	if c.failed != nil {
 		return nil, 0, c.failed
 	}
@@ -131,17 +146,17 @@ func (c *kafkaConn) exchange(parent context.Context, until time.Time, req protoc
 	if !stop() {
 		c.failed = ctx.Err() // what was answered holds, but the connection is closed
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errNotOffered) {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		c.failed = err
 		c.close()
 	}
-	return a, c.versions[req.ApiKey()], err
+	return a, c.versions[req.key()], err
 }
 
-func (c *kafkaConn) try(ctx context.Context, req protocol.Message) (*answer, error) {
+func (c *kafkaConn) try(ctx context.Context, req request) (*answer, error) {
 	if c.net == nil {
 		conn, err := c.dialer.dial(ctx, c.address)
 		if err == nil {
@@ -154,12 +169,15 @@ func (c *kafkaConn) try(ctx context.Context, req protocol.Message) (*answer, err
 			return nil, err
 		}
 	}
+	if _, ok := c.versions[req.key()]; !ok {
+		return nil, errNotOffered
+	}
 	return c.roundTrip(req)
 }
 
 // greet agrees on versions and says who we are.
 func (c *kafkaConn) greet(ctx context.Context) error {
-	a, err := c.roundTrip(&apiversions.Request{})
+	a, err := c.roundTrip(message{&apiversions.Request{}})
 	if err != nil {
 		return err
 	}
@@ -172,11 +190,20 @@ func (c *kafkaConn) greet(ctx context.Context) error {
 		offered[key] = [2]int16{a.int16(), a.int16()}
 	}
 	c.versions = map[protocol.ApiKey]int16{}
-	for key, known := range map[protocol.ApiKey][2]int16{
-		protocol.Metadata: {4, 8}, protocol.Produce: {3, 8}, protocol.SaslHandshake: {1, 1}, protocol.SaslAuthenticate: {0, 0},
+	for key, known := range map[protocol.ApiKey]struct {
+		least, most int16
+		needed      bool
+	}{
+		protocol.Metadata: {4, 8, true}, protocol.Produce: {3, 8, true},
+		protocol.SaslHandshake: {1, 1, c.dialer.sasl != nil}, protocol.SaslAuthenticate: {0, 0, c.dialer.sasl != nil},
+		protocol.InitProducerId: {0, 1, false}, protocol.DescribeConfigs: {1, 2, false},
 	} {
-		version := min(known[1], offered[key][1])
-		if c.versions[key] = version; version < max(known[0], offered[key][0]) && (c.dialer.sasl != nil || key == protocol.Metadata || key == protocol.Produce) {
+		theirs, ok := offered[key]
+		version := min(known.most, theirs[1])
+		switch {
+		case ok && version >= max(known.least, theirs[0]):
+			c.versions[key] = version
+		case known.needed:
 			return errors.New("the broker is too old, or is none")
 		}
 	}
@@ -187,7 +214,7 @@ func (c *kafkaConn) greet(ctx context.Context) error {
 }
 
 func (c *kafkaConn) authenticate(ctx context.Context) error {
-	a, err := c.roundTrip(&saslhandshake.Request{Mechanism: c.dialer.sasl.Name()})
+	a, err := c.roundTrip(message{&saslhandshake.Request{Mechanism: c.dialer.sasl.Name()}})
 	if err != nil {
 		return err
 	}
@@ -209,7 +236,7 @@ func (c *kafkaConn) authenticate(ctx context.Context) error {
 const maxIterations = 1 << 17
 
 func (c *kafkaConn) challenge(say []byte) ([]byte, error) {
-	a, err := c.roundTrip(&saslauthenticate.Request{AuthBytes: say})
+	a, err := c.roundTrip(message{&saslauthenticate.Request{AuthBytes: say}})
 	if err != nil {
 		return nil, err
 	}
@@ -231,13 +258,9 @@ func (c *kafkaConn) challenge(say []byte) ([]byte, error) {
 // maxAnswer is more than a cluster says about one topic.
 const maxAnswer = 4 << 20
 
-func (c *kafkaConn) roundTrip(req protocol.Message) (*answer, error) {
-	version := c.versions[req.ApiKey()]
-	if p, ok := req.(protocol.PreparedMessage); ok {
-		p.Prepare(version)
-	}
+func (c *kafkaConn) roundTrip(req request) (*answer, error) {
 	c.last++
-	if err := protocol.WriteRequest(c.net, version, c.last, "peat-gateway", req); err != nil {
+	if err := req.write(c.net, c.versions[req.key()], c.last); err != nil {
 		return nil, err
 	}
 	var head [8]byte
@@ -253,70 +276,31 @@ func (c *kafkaConn) roundTrip(req protocol.Message) (*answer, error) {
 	return a, err
 }
 
-var errAnswer = errors.New("the broker's answer is not Kafka's")
-
-// answer is what of a broker's answer is still to be read. It reads zeros after
-// its end and keeps the error.
-type answer struct {
-	rest []byte
-	err  error
-}
-
-func (a *answer) bytes(n int) []byte {
-	if n < 0 || n > len(a.rest) {
-		a.rest, a.err = nil, errAnswer
-		return nil
-	}
-	out := a.rest[:n]
-	a.rest = a.rest[n:]
-	return out
-}
-
-func (a *answer) int16() int16 {
-	if b := a.bytes(2); b != nil {
-		return int16(binary.BigEndian.Uint16(b)) //nolint:gosec // as it is on the wire
-	}
-	return 0
-}
-
-func (a *answer) int32() int32 {
-	if b := a.bytes(4); b != nil {
-		return int32(binary.BigEndian.Uint32(b)) //nolint:gosec // as it is on the wire
-	}
-	return 0
-}
-
-// string reads a string; null is empty.
-func (a *answer) string() string {
-	return string(a.bytes(max(0, int(a.int16()))))
-}
-
-// count reads the length of a list, which has at least a byte for each element.
-func (a *answer) count() int {
-	n := max(0, int(a.int32()))
-	if n > len(a.rest) {
-		a.rest, a.err = nil, errAnswer
-		return 0
-	}
-	return n
-}
-
 // describeKafka says what went wrong without addresses of our own network.
 func describeKafka(err error) string {
 	var code kafka.Error
 	var dns *net.DNSError
+	var name x509.HostnameError
+	var authority x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
 	var op *net.OpError
 	switch {
 	case errors.Is(err, netguard.ErrForbidden):
 		return netguard.ErrForbidden.Error()
 	case errors.As(err, &code):
-		return fmt.Sprintf("the broker answered: %s", strings.ToLower(code.Title()))
+		return fmt.Sprintf("the broker answered: %s (%d)", strings.ToLower(code.Title()), int(code))
 	case errors.Is(err, context.DeadlineExceeded):
 		return "no answer in time"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		return "the broker closed the connection"
 	case errors.As(err, &dns):
 		return "the broker's name cannot be resolved"
+	case errors.As(err, &name):
+		return "the broker's certificate is for another name"
+	case errors.As(err, &authority):
+		return "the broker's certificate is signed by nobody who is trusted"
+	case errors.As(err, &invalid):
+		return "the broker's certificate has expired or is not for this use"
 	case errors.As(err, &op) && op.Err != nil:
 		return op.Op + ": " + op.Err.Error()
 	}

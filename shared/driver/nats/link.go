@@ -3,9 +3,11 @@ package nats
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
+	"os"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,95 +20,195 @@ import (
 // own reconnecting would send what it had buffered at a time when we have long
 // answered "retry" for it.
 type natsLink struct {
-	conn *nats.Conn
-	js   jetstream.JetStream
-	lost chan struct{}
+	conn   *nats.Conn
+	js     jetstream.JetStream
+	dialer *natsDialer
+	lost   chan struct{} // closed with the connection
+	said   chan error    // what the server says on its own account: a permission that is missing
+	most   int64         // bytes that server and stream take in one message
+
+	// Of who has the turn.
+	inbox string // answers come below it
+	acks  chan *nats.Msg
+	round uint64
+	body  []byte
 }
 
-// natsDialer has the guard dial for the client.
-type natsDialer struct{ guard *netguard.Guard }
+// connectLimit is how long a server may take to answer the first time.
+const connectLimit = 5 * time.Second
 
-func (d natsDialer) Dial(network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+// natsDialer dials for the client, by the guard if there is one.
+type natsDialer struct {
+	ctx   context.Context // of who connects
+	guard *netguard.Guard
+
+	mu      sync.Mutex
+	conn    net.Conn // below TLS
+	aborted bool
+}
+
+func (d *natsDialer) Dial(network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, 2*connectLimit)
 	defer cancel()
-	return d.guard.DialContext(ctx, network, address)
+	dial := (&net.Dialer{}).DialContext
+	if d.guard != nil {
+		dial = d.guard.DialContext
+	}
+	conn, err := dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.aborted {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	d.conn = conn
+	return conn, nil
 }
 
-// connect returns a connection whose stream is there.
+// abort ends whatever is under way on the connection.
+func (d *natsDialer) abort() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.aborted = true
+	if d.conn != nil {
+		_ = d.conn.Close()
+	}
+}
+
+func (l *natsLink) abort() { l.dialer.abort() }
+
+// close returns when nothing of the connection is left.
+func (l *natsLink) close() {
+	l.abort() // first, so that nothing below waits for the server
+	if l.conn != nil {
+		l.conn.Close()
+		<-l.lost
+	}
+}
+
+// why is what ended the connection.
+func (l *natsLink) why() error {
+	select {
+	case err := <-l.said:
+		return err
+	default:
+	}
+	if err := l.conn.LastError(); err != nil {
+		return err
+	}
+	return nats.ErrConnectionClosed
+}
+
+// connect returns a connection whose stream is there. Its caller has the turn.
 func (d *natsStream) connect(ctx context.Context) (*natsLink, error) {
+	d.mu.Lock()
+	link, closed := d.link, d.closed
+	d.mu.Unlock()
+	switch {
+	case closed:
+		return nil, errClosed
+	case link != nil && link.conn.IsConnected():
+		return link, nil
+	case link != nil:
+		d.drop(link)
+	}
+	link, err := d.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err = d.prepare(ctx, link); err != nil {
+		link.close()
+		return nil, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return nil, errors.New("the sink was changed")
-	}
-	if d.link != nil && d.link.conn.IsConnected() {
-		return d.link, nil
-	}
-	link := &natsLink{lost: make(chan struct{})}
-	conn, err := nats.Connect(d.url, append(slices.Clone(d.options), nats.ClosedHandler(func(*nats.Conn) { close(link.lost) }))...)
-	if err != nil {
-		return nil, err
-	}
-	link.conn = conn
-	if link.js, err = jetstream.New(conn); err == nil {
-		err = d.ensureStream(ctx, link.js)
-	}
-	if err != nil {
-		conn.Close()
-		return nil, err
+		link.close()
+		return nil, errClosed
 	}
 	d.link = link
 	return link, nil
 }
 
-// duplicates is how long the stream knows an event again. The server's own two
-// minutes are shorter than our ladder's third step.
-const duplicates = 10 * time.Minute
+var errClosed = errors.New("the sink was changed")
 
-// ensureStream makes the stream if it is not there, and otherwise looks whether
-// our events go into it.
-func (d *natsStream) ensureStream(parent context.Context, js jetstream.JetStream) error {
-	ctx, cancel := context.WithTimeout(parent, d.limit)
-	defer cancel()
-	ours := string(d.org) + "." + d.config.SubjectPrefix + ".>"
-	stream, err := js.Stream(ctx, d.config.Stream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		_, err = js.CreateStream(ctx, jetstream.StreamConfig{
-			Name: d.config.Stream, Subjects: []string{ours}, Storage: jetstream.FileStorage, Duplicates: duplicates,
-		})
-		return err
+// dial connects and signs in.
+func (d *natsStream) dial(ctx context.Context) (*natsLink, error) {
+	link := &natsLink{
+		dialer: &natsDialer{ctx: ctx, guard: d.guard}, lost: make(chan struct{}), said: make(chan error, 1),
+		acks: make(chan *nats.Msg, 2*windowEvents),
+	}
+	stop := context.AfterFunc(ctx, link.abort)
+	defer stop()
+	conn, err := nats.Connect(d.url, append(slices.Clone(d.options), nats.SetCustomDialer(link.dialer),
+		nats.ClosedHandler(func(*nats.Conn) { close(link.lost) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			select {
+			case link.said <- err:
+			default: // the first says enough
+			}
+		}))...)
+	if err != nil {
+		return nil, err
+	}
+	link.conn, link.inbox = conn, conn.NewInbox()
+	if link.js, err = jetstream.New(conn); err == nil {
+		_, err = conn.ChanSubscribe(link.inbox+".>", link.acks)
 	}
 	if err != nil {
+		link.close()
+		return nil, err
+	}
+	return link, nil
+}
+
+// prepare sees to the stream.
+func (d *natsStream) prepare(parent context.Context, link *natsLink) error {
+	stop := context.AfterFunc(parent, link.abort)
+	defer stop()
+	ctx, cancel := context.WithTimeout(parent, d.limit)
+	defer cancel()
+	info, err := d.ensureStream(ctx, link.js)
+	if err != nil {
+		select {
+		case err = <-link.said: // rather than that no answer came
+		default:
+		}
 		return err
 	}
-	for _, subject := range stream.CachedInfo().Config.Subjects {
-		if covers(subject, ours) {
-			return nil
-		}
+	link.most = link.conn.MaxPayload()
+	if most := int64(info.Config.MaxMsgSize); most > 0 {
+		link.most = min(link.most, most)
 	}
-	return fmt.Errorf("stream %s is there and does not take the subjects %s", d.config.Stream, ours)
-}
-
-// drop lets the connection go, so that the next batch looks at everything anew.
-func (d *natsStream) drop() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.link != nil {
-		d.link.conn.Close()
-		d.link = nil
-	}
-}
-
-func (d *natsStream) Close() error {
-	d.drop()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.closed = true
 	return nil
 }
 
-// describeNATS says what went wrong without addresses of our own network.
-func describeNATS(err error) string {
+// drop lets a connection go, so that the next batch looks at everything anew.
+func (d *natsStream) drop(link *natsLink) {
+	d.mu.Lock()
+	if d.link == link {
+		d.link = nil
+	}
+	d.mu.Unlock()
+	link.close()
+}
+
+func (d *natsStream) Close() error {
+	d.mu.Lock()
+	link := d.link
+	d.link, d.closed = nil, true
+	d.mu.Unlock()
+	if link != nil {
+		link.close()
+	}
+	return nil
+}
+
+// describe says what went wrong without addresses of our own network.
+func describe(err error) string {
 	var dns *net.DNSError
 	var op *net.OpError
 	switch {
@@ -114,10 +216,14 @@ func describeNATS(err error) string {
 		return netguard.ErrForbidden.Error()
 	case errors.Is(err, nats.ErrNoServers):
 		return "the server does not answer"
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse):
+		return "no stream takes the events"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		return "the server does not answer in time"
 	case errors.As(err, &dns):
 		return "the server's name cannot be resolved"
 	case errors.As(err, &op) && op.Err != nil:
 		return op.Op + ": " + op.Err.Error()
 	}
-	return err.Error()
+	return strings.TrimPrefix(err.Error(), "nats: ")
 }

@@ -45,7 +45,12 @@ func openTestNATS(t testing.TB, c natsConfig, s driver.Settings) *natsStream {
 
 func client(t testing.TB, s *natsd.Server) jetstream.JetStream {
 	t.Helper()
-	nc, err := nats.Connect(s.ClientURL())
+	return clientAt(t, s.ClientURL())
+}
+
+func clientAt(t testing.TB, url string) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(url)
 	if err != nil {
 		t.Fatal(err)
 	}

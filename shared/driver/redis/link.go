@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -22,13 +23,15 @@ import (
 // redisLink is one connection. It is never repaired, only replaced: what was sent
 // on it and not answered has been answered "retry" for.
 type redisLink struct {
-	client *redis.Client // a pool of this one connection
-	conn   *redis.Conn
-	raw    net.Conn  // below TLS
-	most   int64     // bytes the server takes in one event
-	used   time.Time // when it answered last
-	once   sync.Once
-	gone   atomic.Bool
+	client  *redis.Client // a pool of this one connection
+	conn    *redis.Conn
+	address string
+	raw     net.Conn  // below TLS
+	secure  net.Conn  // TLS, if there is any
+	most    int64     // bytes the server takes in one event
+	used    time.Time // when it answered last
+	once    sync.Once
+	gone    atomic.Bool
 }
 
 // abort ends whatever is under way on the connection; its user still has to close it.
@@ -47,9 +50,9 @@ func (l *redisLink) close() {
 
 // redisOptions has the client do nothing by itself: no second try, no second
 // connection, no following of what a server says about others.
-func redisOptions(address string, db int, username, password string, limit time.Duration) redis.Options {
+func redisOptions(db int, username, password string, limit time.Duration) redis.Options {
 	return redis.Options{
-		Addr: address, DB: db, Username: username, Password: password,
+		Addr: "the server", DB: db, Username: username, Password: password,
 		Protocol: 2, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		MaxRetries:               -1, DialerRetries: 1, PoolSize: 1,
@@ -67,12 +70,13 @@ func (quiet) Printf(context.Context, string, ...any) {}
 var silence = sync.OnceFunc(func() { redis.SetLogger(quiet{}) })
 
 const (
-	redisIdle  = 4           // connections kept between batches
+	redisIdle  = 4           // connections kept between batches, for each server known
 	redisFresh = time.Second // for how long a kept one is not asked whether it is there
 )
 
-// take returns a connection that is this caller's until it gives it back.
-func (d *redisStream) take(ctx context.Context) (*redisLink, error) {
+// take returns a connection to the server at the address, which is this caller's
+// until it gives it back.
+func (d *redisStream) take(ctx context.Context, address string) (*redisLink, error) {
 	for {
 		d.mu.Lock()
 		if d.closed {
@@ -80,12 +84,14 @@ func (d *redisStream) take(ctx context.Context) (*redisLink, error) {
 			return nil, errors.New("the sink was changed")
 		}
 		var link *redisLink
-		if n := len(d.idle); n > 0 {
-			link, d.idle = d.idle[n-1], d.idle[:n-1]
+		for i := len(d.idle) - 1; i >= 0 && link == nil; i-- {
+			if d.idle[i].address == address {
+				link, d.idle = d.idle[i], slices.Delete(d.idle, i, i+1)
+			}
 		}
 		d.mu.Unlock()
 		if link == nil {
-			return d.connect(ctx)
+			return d.connect(ctx, address)
 		}
 		if time.Since(link.used) < redisFresh || d.ping(ctx, link) == nil {
 			return link, nil
@@ -94,10 +100,14 @@ func (d *redisStream) take(ctx context.Context) (*redisLink, error) {
 	}
 }
 
+// give takes a connection back; nil is none.
 func (d *redisStream) give(link *redisLink) {
+	if link == nil {
+		return
+	}
 	link.used = time.Now()
 	d.mu.Lock()
-	keep := !d.closed && !link.gone.Load() && len(d.idle) < redisIdle
+	keep := !d.closed && !link.gone.Load() && len(d.idle) < redisIdle*len(d.known)
 	if keep {
 		d.idle = append(d.idle, link)
 	}
@@ -108,16 +118,20 @@ func (d *redisStream) give(link *redisLink) {
 }
 
 // connect returns a new connection on which the server answers.
-func (d *redisStream) connect(parent context.Context) (*redisLink, error) {
+func (d *redisStream) connect(parent context.Context, address string) (*redisLink, error) {
 	ctx, cancel := context.WithTimeout(parent, d.limit)
 	defer cancel()
-	raw, err := d.dial(ctx, "tcp", d.address)
+	raw, err := d.dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	conn := raw
 	if d.tls != nil {
-		secure := tls.Client(raw, d.tls)
+		config := d.tls.Clone()
+		if config.ServerName == "" {
+			config.ServerName, _, _ = net.SplitHostPort(address)
+		}
+		secure := tls.Client(raw, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			_ = raw.Close()
 			return nil, err
@@ -132,7 +146,7 @@ func (d *redisStream) connect(parent context.Context) (*redisLink, error) {
 		}
 		return conn, nil
 	}
-	link := &redisLink{raw: raw, client: redis.NewClient(&options)}
+	link := &redisLink{address: address, raw: raw, secure: conn, client: redis.NewClient(&options)}
 	link.conn = link.client.Conn()
 	stop := context.AfterFunc(parent, link.abort)
 	defer stop()
@@ -199,7 +213,10 @@ func (d *redisStream) describe(err error) string {
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return "the key of the stream " + d.config.Stream + " holds something else"
 	case redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "ASK"), redis.HasErrorPrefix(err, "CROSSSLOT"):
-		return "the server is one of a cluster that has the stream elsewhere; clusters are not supported"
+		if d.config.Cluster {
+			return "no server of the cluster says that it has the stream"
+		}
+		return "the server is one of a cluster that has the stream elsewhere; the sink needs cluster: true"
 	case redis.HasErrorPrefix(err, "unknown command"):
 		return "the server does not know streams" // what it says besides quotes the event
 	case isServerError(err):

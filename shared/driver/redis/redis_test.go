@@ -94,14 +94,15 @@ func wantUnreachable(t *testing.T, outs []driver.Outcome, reason string) {
 func TestRedisAppends(t *testing.T) {
 	addr := testenv.Redis(t)
 	d, c := redisAt(t, addr, ""), redisClient(t, addr)
-	drivertest.DeliverAll(t, d, "notes:7/1", "b/1", "b/2")
+	batch := drivertest.Events("notes:7/1", "b/1", "b/2")
+	drivertest.WantDelivered(t, d.Deliver(t.Context(), batch, drivertest.Soon()))
 	drivertest.DeliverAll(t, d, "b/2", "b/3") // a repeat, after a crash
 	if got := strings.Join(entries(t, c, testStream), ","); got != "id-notes:7/1,id-b/1,id-b/2,id-b/2,id-b/3" {
 		t.Errorf("%q", got)
 	}
 	first, err := c.XRangeN(t.Context(), testStream, "-", "+", 1).Result()
 	if err != nil || len(first) != 1 || len(first[0].Values) != 3 || first[0].Values["document"] != "notes:7" ||
-		first[0].Values["event"] != `{"name":"notes:7/1"}` {
+		first[0].Values["event"] != string(batch[0].Structured()) {
 		t.Errorf("%+v %v", first, err)
 	}
 	if n := len(d.idle); n != 1 {
@@ -461,6 +462,16 @@ func TestRedisConfigurationsThatAreRefused(t *testing.T) {
 		"no replicas to wait for":  `{"url":"redis://example.com","wait":{"timeout_ms":5}}`,
 		"waiting without end":      `{"url":"redis://example.com","wait":{"replicas":1,"timeout_ms":-1}}`,
 		"an option that is no one": `{"url":"redis://example.com","max_len":1}`,
+		"two ways to name it":      `{"url":"redis://example.com","urls":["redis://example.com"],"cluster":true}`,
+		"several and no cluster":   `{"urls":["redis://a.example.com","redis://b.example.com"]}`,
+		"a cluster's database":     `{"url":"redis://example.com/1","cluster":true}`,
+		"with TLS and without":     `{"urls":["redis://a.example.com","rediss://b.example.com"],"cluster":true}`,
+		"one of many inside":       `{"urls":["redis://a.example.com","redis://10.0.0.1"],"cluster":true}`,
+		"many nodes":               `{"urls":[` + strings.Repeat(`"redis://a.example.com",`, maxRedisNodes) + `"redis://a.example.com"],"cluster":true}`,
+		"options of TLS without":   `{"url":"redis://example.com","tls":{}}`,
+		"a key beside tls":         `{"url":"rediss://example.com","tls_key":"x"}`,
+		"an authority of none":     `{"url":"rediss://example.com","tls":{"ca_pem":"x"}}`,
+		"to wait for nothing":      `{"url":"redis://example.com","wait":{"local_fsync":false}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := Parse(json.RawMessage(in), nil, driver.Settings{}); !errors.Is(err, fault.Invalid) {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,18 +20,41 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/drivertest"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/httptarget/httptargettest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 )
 
+// open parses and opens a configuration, as an organization would give it.
+func open(t testing.TB, config string, s driver.Settings) *webhook {
+	t.Helper()
+	if s.AllowPrivate == nil {
+		s.AllowPrivate = drivertest.Loopback
+	}
+	if s.AttemptTimeout == 0 {
+		s.AttemptTimeout = 20 * time.Second
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	made, err := Parse(json.RawMessage(config), nil, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return openMade(t, made, s, nil)
+}
+
+func openMade(t testing.TB, made driver.Config, s driver.Settings, keys []driver.SigningKey) *webhook {
+	t.Helper()
+	return httptargettest.OpenMade(t, Open, made, driver.Opening{Signing: keys, Settings: s}).(*webhook)
+}
+
 // receive starts a receiver and returns a driver that posts to it.
-func receive(t testing.TB, limit time.Duration, h http.HandlerFunc) *webhook {
+func receive(t testing.TB, s driver.Settings, h http.HandlerFunc) *webhook {
 	t.Helper()
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
-	w := newWebhook(srv.URL+"/hook?token=hush", nil, []byte("key"), netguard.New(drivertest.Loopback), limit, time.Now)
-	t.Cleanup(func() { _ = w.Close() })
-	return w
+	return open(t, `{"url":"`+srv.URL+`/hook?token=hush"}`, s)
 }
 
 func TestWebhookJudgesAnswers(t *testing.T) {
@@ -39,6 +63,7 @@ func TestWebhookJudgesAnswers(t *testing.T) {
 		header string
 		want   driver.Verdict
 		gone   bool
+		all    bool // nothing gets through
 		says   string
 		wait   time.Duration
 	}{
@@ -46,6 +71,9 @@ func TestWebhookJudgesAnswers(t *testing.T) {
 		"accepted":                  {status: 202, want: driver.Delivered},
 		"no content":                {status: 204, want: driver.Delivered},
 		"bad request":               {status: 400, want: driver.Refused, says: "400 Bad Request"},
+		"unauthorized":              {status: 401, want: driver.Retry, all: true, says: "401"},
+		"forbidden":                 {status: 403, want: driver.Refused, says: "403"},
+		"too large":                 {status: 413, want: driver.Refused, says: "413"},
 		"not found":                 {status: 404, want: driver.Refused, says: "404"},
 		"gone":                      {status: 410, want: driver.Retry, gone: true, says: "410 Gone"},
 		"request timeout":           {status: 408, want: driver.Retry, says: "408"},
@@ -61,7 +89,8 @@ func TestWebhookJudgesAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			calls := 0
-			w := receive(t, 20*time.Second, func(rw http.ResponseWriter, r *http.Request) {
+			at := driver.Settings{Now: func() time.Time { return drivertest.Start }}
+			w := receive(t, at, func(rw http.ResponseWriter, r *http.Request) {
 				calls++
 				rw.Header().Set("Location", "/elsewhere")
 				if tc.header != "" {
@@ -70,9 +99,8 @@ func TestWebhookJudgesAnswers(t *testing.T) {
 				rw.WriteHeader(tc.status)
 				_, _ = io.WriteString(rw, strings.Repeat("é", 1000))
 			})
-			w.now = func() time.Time { return drivertest.Start }
 			out := w.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon())[0]
-			if out.Verdict != tc.want || out.Gone != tc.gone || out.Unreachable || !strings.Contains(out.Reason, tc.says) || calls != 1 {
+			if out.Verdict != tc.want || out.Gone != tc.gone || out.Unreachable != tc.all || !strings.Contains(out.Reason, tc.says) || calls != 1 {
 				t.Errorf("%+v after %d calls", out, calls)
 			}
 			if tc.wait == 0 && !out.NotBefore.IsZero() || tc.wait != 0 && !out.NotBefore.Equal(drivertest.Start.Add(tc.wait)) {
@@ -134,7 +162,7 @@ func TestWebhookSignature(t *testing.T) {
 func TestWebhookKeepsTheOrderOfADocument(t *testing.T) {
 	var mu sync.Mutex
 	var got []string
-	w := receive(t, 20*time.Second, func(rw http.ResponseWriter, r *http.Request) {
+	w := receive(t, driver.Settings{}, func(rw http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		id := r.Header.Get("webhook-id")
@@ -164,7 +192,7 @@ func TestWebhookKeepsTheOrderOfADocument(t *testing.T) {
 
 func TestWebhookThatHangs(t *testing.T) {
 	release := make(chan struct{})
-	w := receive(t, 50*time.Millisecond, func(_ http.ResponseWriter, r *http.Request) {
+	w := receive(t, driver.Settings{AttemptTimeout: 50 * time.Millisecond}, func(_ http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("webhook-id") == "id-a/1" {
 			<-release
 		}
@@ -177,7 +205,7 @@ func TestWebhookThatHangs(t *testing.T) {
 	// Breaking off is nobody's failure.
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	w.limit = time.Minute
+	w = receive(t, driver.Settings{AttemptTimeout: time.Minute}, func(http.ResponseWriter, *http.Request) { <-release })
 	if out := w.Deliver(ctx, drivertest.Events("a/1"), drivertest.Soon())[0]; out.Verdict != driver.Untried {
 		t.Errorf("%+v", out)
 	}
@@ -189,7 +217,7 @@ func TestWebhookThatHangs(t *testing.T) {
 
 func TestWebhookThatResets(t *testing.T) {
 	var calls atomic.Int32
-	w := receive(t, 20*time.Second, func(rw http.ResponseWriter, _ *http.Request) {
+	w := receive(t, driver.Settings{}, func(rw http.ResponseWriter, _ *http.Request) {
 		calls.Add(1)
 		conn, _, err := http.NewResponseController(rw).Hijack()
 		if err == nil {
@@ -205,12 +233,14 @@ func TestWebhookThatResets(t *testing.T) {
 func TestWebhookThatIsNotThere(t *testing.T) {
 	srv := httptest.NewServer(http.NotFoundHandler())
 	srv.Close()
-	w := newWebhook(srv.URL+"?token=hush", nil, nil, netguard.New(drivertest.Loopback), time.Second, time.Now)
+	w := open(t, `{"url":"`+srv.URL+`?token=hush"}`, driver.Settings{})
 	out := w.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon())[0]
 	if out.Verdict != driver.Retry || !out.Unreachable || strings.Contains(out.Reason, "hush") {
 		t.Errorf("%+v", out)
 	}
-	guarded := newWebhook(srv.URL, nil, nil, netguard.New(nil), time.Second, time.Now)
+	// What a name resolves to is seen only when it is dialled.
+	local := strings.Replace(srv.URL, "127.0.0.1", "localhost", 1)
+	guarded := open(t, `{"url":"`+local+`"}`, driver.Settings{AllowPrivate: []netip.Prefix{}})
 	out = guarded.Deliver(t.Context(), drivertest.Events("a/1"), drivertest.Soon())[0]
 	if out.Verdict != driver.Retry || !out.Unreachable || out.Reason != netguard.ErrForbidden.Error() {
 		t.Errorf("%+v", out)
@@ -219,26 +249,30 @@ func TestWebhookThatIsNotThere(t *testing.T) {
 
 func TestWebhookConfigurationsThatAreRefused(t *testing.T) {
 	for name, in := range map[string]string{
-		"nothing":                    ``,
-		"no url":                     `{}`,
-		"another scheme":             `{"url":"ftp://example.com"}`,
-		"no host":                    `{"url":"https:///x"}`,
-		"user":                       `{"url":"https://me:hush@example.com"}`,
-		"drivertest.Loopback":        `{"url":"http://127.0.0.1/"}`,
-		"mapped drivertest.Loopback": `{"url":"http://[::ffff:127.0.0.1]/"}`,
-		"decimal":                    `{"url":"http://2130706433/"}`,
-		"octal":                      `{"url":"http://0177.0.0.1/"}`,
-		"hex":                        `{"url":"http://0x7f.1/"}`,
-		"short":                      `{"url":"http://127.1/"}`,
-		"metadata":                   `{"url":"http://169.254.169.254/latest"}`,
-		"unknown field":              `{"url":"https://example.com","verify":false}`,
-		"wrong type":                 `{"url":7}`,
-		"ed25519":                    `{"url":"https://example.com","signing":"ed25519"}`,
-		"our header":                 `{"url":"https://example.com","headers":{"Webhook-Signature":"x"}}`,
-		"host header":                `{"url":"https://example.com","headers":{"hOst":"x"}}`,
-		"framing header":             `{"url":"https://example.com","headers":{"Content-Length":"1"}}`,
-		"header in a header":         `{"url":"https://example.com","headers":{"X":"a\r\nHost: b"}}`,
-		"name with a space":          `{"url":"https://example.com","headers":{"X Y":"a"}}`,
+		"nothing":                ``,
+		"no url":                 `{}`,
+		"another scheme":         `{"url":"ftp://example.com"}`,
+		"no host":                `{"url":"https:///x"}`,
+		"user":                   `{"url":"https://me:hush@example.com"}`,
+		"loopback":               `{"url":"http://127.0.0.1/"}`,
+		"mapped loopback":        `{"url":"http://[::ffff:127.0.0.1]/"}`,
+		"decimal":                `{"url":"http://2130706433/"}`,
+		"octal":                  `{"url":"http://0177.0.0.1/"}`,
+		"hex":                    `{"url":"http://0x7f.1/"}`,
+		"short":                  `{"url":"http://127.1/"}`,
+		"metadata":               `{"url":"http://169.254.169.254/latest"}`,
+		"unknown field":          `{"url":"https://example.com","verify":false}`,
+		"wrong type":             `{"url":7}`,
+		"signing":                `{"url":"https://example.com","signing":"rsa"}`,
+		"a batch of none":        `{"url":"https://example.com","batch":{"max_events":-1}}`,
+		"a batch that is large":  `{"url":"https://example.com","batch":{"max_events":1001}}`,
+		"a batch of a few bytes": `{"url":"https://example.com","batch":{"max_bytes":100}}`,
+		"a batch of many bytes":  `{"url":"https://example.com","batch":{"max_bytes":8388609}}`,
+		"our header":             `{"url":"https://example.com","headers":{"Webhook-Signature":"x"}}`,
+		"host header":            `{"url":"https://example.com","headers":{"hOst":"x"}}`,
+		"framing header":         `{"url":"https://example.com","headers":{"Content-Length":"1"}}`,
+		"header in a header":     `{"url":"https://example.com","headers":{"X":"a\r\nHost: b"}}`,
+		"name with a space":      `{"url":"https://example.com","headers":{"X Y":"a"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse(json.RawMessage(in), nil, driver.Settings{})
@@ -247,36 +281,4 @@ func TestWebhookConfigurationsThatAreRefused(t *testing.T) {
 			}
 		})
 	}
-}
-
-func FuzzWebhookConfiguration(f *testing.F) {
-	f.Add("https://example.com/x?y", "X-Token", "abc")
-	f.Add("http://[::1%25eth0]:80", "Host", "a\nb")
-	f.Fuzz(func(t *testing.T, target, name, value string) {
-		in, err := json.Marshal(webhookConfig{URL: target, Headers: map[string]string{name: value}})
-		if err != nil {
-			t.Skip()
-		}
-		made, err := Parse(in, nil, driver.Settings{})
-		if err != nil {
-			return
-		}
-		c := made.Public.(webhookConfig)
-		secrets := made.Secrets.(webhookSecrets)
-		w := newWebhook(c.URL, secrets.Headers, []byte("key"), netguard.New(nil), time.Second, time.Now)
-		req, err := http.NewRequest(http.MethodPost, w.url, nil)
-		if err != nil {
-			t.Fatalf("%q was taken and cannot be used: %v", target, err)
-		}
-		for k, v := range w.headers {
-			req.Header.Set(k, v)
-		}
-		w.sign(req.Header, "id-a/1", nil)
-		if req.Header.Get("Webhook-Id") != "id-a/1" || req.Header.Get("Content-Type") != "application/cloudevents+json" {
-			t.Errorf("%q: %q overwrites what is ours", name, value)
-		}
-		if err := req.Header.Write(io.Discard); err != nil {
-			t.Error(err)
-		}
-	})
 }

@@ -17,11 +17,30 @@ import (
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 )
 
 // Publisher sends an event on its way. It returns when a broker has taken it.
 type Publisher interface {
 	Publish(ctx context.Context, e cloudevents.Event) error
+}
+
+// InTrace returns e with the trace of ctx as its extension, unless it has one: that
+// of the outbox, say, whose trace is over when it leaves.
+func InTrace(ctx context.Context, e cloudevents.Event) cloudevents.Event {
+	parent := tracing.Of(ctx)
+	if _, has := e.Extensions()[tracing.Extension]; has || parent == "" {
+		return e
+	}
+	e = e.Clone() // others may hold the one that was given
+	e.SetExtension(tracing.Extension, parent)
+	return e
+}
+
+// inTraceOf returns ctx in the trace that e belongs to.
+func inTraceOf(ctx context.Context, e cloudevents.Event) context.Context {
+	parent, _ := e.Extensions()[tracing.Extension].(string)
+	return tracing.With(ctx, parent)
 }
 
 // Subscription is one line in a function's table of what it hears.
@@ -66,24 +85,26 @@ func Door(subscriptions []Subscription, log *slog.Logger) http.Handler {
 			_, _ = io.WriteString(w, "not a CloudEvent")
 			return
 		}
-		switch err := Dispatch(r.Context(), subscriptions, *e); {
+		ctx := inTraceOf(r.Context(), *e)
+		switch err := Dispatch(ctx, subscriptions, *e); {
 		case err == nil:
 			w.WriteHeader(http.StatusAccepted)
 		case errors.Is(err, fault.Invalid) || errors.Is(err, fault.Malformed):
-			log.WarnContext(r.Context(), "event refused", "type", e.Type(), "id", e.ID(), "err", err)
+			log.WarnContext(ctx, "event refused", "type", e.Type(), "id", e.ID(), "err", err)
 			w.WriteHeader(http.StatusUnprocessableEntity)
 			_, _ = io.WriteString(w, fault.Of(err).Message)
 		default:
-			log.ErrorContext(r.Context(), "event not handled", "type", e.Type(), "id", e.ID(), "err", err)
+			log.ErrorContext(ctx, "event not handled", "type", e.Type(), "id", e.ID(), "err", err)
 			w.Header().Set("Retry-After", "5")
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
 }
 
-// Dispatch hands e to every subscription of its type, and returns the first
-// failure after all have been tried.
+// Dispatch hands e to every subscription of its type, in the trace that e belongs
+// to, and returns the first failure after all have been tried.
 func Dispatch(ctx context.Context, subscriptions []Subscription, e cloudevents.Event) error {
+	ctx = inTraceOf(ctx, e)
 	var first error
 	for _, s := range subscriptions {
 		if s.Type != e.Type() {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -124,6 +125,48 @@ func TestKnativePublishesStructured(t *testing.T) {
 	server.Close()
 	if err := bus.NewKnative(server.URL).Publish(t.Context(), bell("1")); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("a broker that is gone: %v", err)
+	}
+}
+
+const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+// TestTheTraceGoesAlong on every bus: from who publishes to who hears.
+func TestTheTraceGoesAlong(t *testing.T) {
+	heard := make(chan string, 1)
+	hears := []bus.Subscription{{Type: "bell", Handle: func(ctx context.Context, _ cloudevents.Event) error {
+		heard <- tracing.Of(ctx)
+		return nil
+	}}}
+	server := httptest.NewServer(bus.Door(hears, quiet))
+	defer server.Close()
+	local := bus.NewLocal(quiet)
+	defer local.Close()
+	local.Connect([]bus.Route{{Name: "r", Match: all, Timeout: time.Minute, Deliver: func(ctx context.Context, e cloudevents.Event) error {
+		return bus.Dispatch(ctx, hears, e)
+	}}})
+	own := bell("own")
+	own.SetExtension(tracing.Extension, parent)
+	other := parent[:3] + "1" + parent[4:]
+	for name, tc := range map[string]struct {
+		ctx  context.Context
+		e    cloudevents.Event
+		want string
+	}{
+		"none":            {t.Context(), bell("1"), ""},
+		"the publisher's": {tracing.With(t.Context(), parent), bell("1"), parent},
+		"the event's own": {tracing.With(t.Context(), other), own, parent},
+	} {
+		for kind, publisher := range map[string]bus.Publisher{"local": local, "knative": bus.NewKnative(server.URL)} {
+			if err := publisher.Publish(tc.ctx, tc.e); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-heard; got != tc.want {
+				t.Errorf("%s, %s: %q, want %q", kind, name, got, tc.want)
+			}
+		}
+		if tc.e.ID() != "own" && len(tc.e.Extensions()) != 0 {
+			t.Errorf("%s: the publisher's event was changed", name)
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ func NewKnative(sink string) *Knative {
 
 // Publish posts the event in structured mode.
 func (k *Knative) Publish(ctx context.Context, e cloudevents.Event) error {
-	body, err := e.MarshalJSON()
+	body, err := InTrace(ctx, e).MarshalJSON()
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}

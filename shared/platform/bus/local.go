@@ -53,10 +53,11 @@ func (l *Local) Connect(routes []Route) {
 
 // Publish starts the delivery of e on every route that matches and returns; it
 // waits for none of them.
-func (l *Local) Publish(_ context.Context, e cloudevents.Event) error {
+func (l *Local) Publish(ctx context.Context, e cloudevents.Event) error {
 	if err := e.Validate(); err != nil {
 		return fault.Invalid.Wrap(err, "not a valid event")
 	}
+	e = InTrace(ctx, e)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {

@@ -29,6 +29,8 @@ type Metrics struct {
 	unjudged   *prometheus.CounterVec
 	lagEvents  *prometheus.GaugeVec
 	lagSeconds *prometheus.GaugeVec
+	lagBytes   *prometheus.GaugeVec
+	took       *prometheus.HistogramVec
 
 	patterns, kinds, whats bounded
 }
@@ -61,6 +63,11 @@ func NewMetrics() *Metrics {
 		unjudged:   counters("delivery_unjudged_total", "Events that a filter failed on, which were delivered, by kind of sink.", "kind"),
 		lagEvents:  gauges("delivery_lag_events", "Events that are not yet delivered, by kind of sink.", "kind"),
 		lagSeconds: gauges("delivery_lag_seconds", "Age of the oldest event that is not yet delivered, by kind of sink.", "kind"),
+		lagBytes:   gauges("delivery_lag_bytes", "What the events that are not yet delivered weigh in the log, about, by kind of sink.", "kind"),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: prefix + "delivery_seconds", Help: "Time from storing a change until a sink has acknowledged its event, by kind of sink.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600},
+		}, []string{"kind"}),
 
 		patterns: bounded{max: maxPatterns},
 		kinds:    bounded{max: maxWords},
@@ -69,7 +76,7 @@ func NewMetrics() *Metrics {
 	m.registry.MustRegister(
 		m.requests, m.duration,
 		m.captured, m.refused, m.sessions, m.opened,
-		m.delivered, m.parked, m.retried, m.unjudged, m.lagEvents, m.lagSeconds,
+		m.delivered, m.parked, m.retried, m.unjudged, m.lagEvents, m.lagSeconds, m.lagBytes, m.took,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
@@ -123,11 +130,19 @@ func (m *Metrics) Retried(kind string) { m.retried.WithLabelValues(m.kinds.value
 // Unjudged counts an event that a sink's filter failed on, and that was delivered.
 func (m *Metrics) Unjudged(kind string) { m.unjudged.WithLabelValues(m.kinds.value(kind)).Inc() }
 
+// Took says how long it was from storing a change until a sink of this kind
+// acknowledged its event.
+func (m *Metrics) Took(kind string, d time.Duration) {
+	// The clocks of two replicas may differ: no time is less than none.
+	m.took.WithLabelValues(m.kinds.value(kind)).Observe(max(0, d).Seconds())
+}
+
 // Lag says how far the sinks of this kind are behind, all together: how many
-// events wait, and for how long the oldest has.
-func (m *Metrics) Lag(kind string, events uint64, seconds float64) {
+// events wait, what they weigh, and for how long the oldest has.
+func (m *Metrics) Lag(kind string, events, bytes uint64, seconds float64) {
 	kind = m.kinds.value(kind)
 	m.lagEvents.WithLabelValues(kind).Set(float64(events))
+	m.lagBytes.WithLabelValues(kind).Set(float64(bytes))
 	m.lagSeconds.WithLabelValues(kind).Set(seconds)
 }
 

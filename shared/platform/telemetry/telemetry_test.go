@@ -12,10 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/telemetry"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 )
 
 func TestLoggerWritesJSONInUTC(t *testing.T) {
@@ -40,6 +42,30 @@ func TestLoggerWritesJSONInUTC(t *testing.T) {
 	}
 	if want := "2026-11-23T00:00:00Z"; line.Until != want || line.Lease.Until != want {
 		t.Errorf("until %s and %s, want %s", line.Until, line.Lease.Until, want)
+	}
+}
+
+func TestLogNamesTheTrace(t *testing.T) {
+	var out bytes.Buffer
+	log := telemetry.NewLogger(&out, "").With("function", "x")
+	log.InfoContext(t.Context(), "outside")
+	log.InfoContext(tracing.With(t.Context(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"), "inside")
+	type line struct {
+		Msg, Function string
+		Trace         string `json:"trace_id"`
+		Span          string `json:"span_id"`
+	}
+	var got []line
+	for text := range strings.Lines(out.String()) {
+		var l line
+		if err := json.Unmarshal([]byte(text), &l); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, l)
+	}
+	want := []line{{"outside", "x", "", ""}, {"inside", "x", "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -87,8 +113,11 @@ func used() *telemetry.Metrics {
 	m.Delivered("webhook", 0)
 	m.Parked("webhook")
 	m.Retried("nats")
-	m.Lag("nats", 7, 1.5)
-	m.Lag("nats", 5, 0.5)
+	m.Lag("nats", 7, 70, 1.5)
+	m.Lag("nats", 5, 50, 0.5)
+	m.Took("nats", 2*time.Millisecond)
+	m.Took("nats", -time.Second)
+	m.Took("nats", 2*time.Hour)
 	return m
 }
 
@@ -118,6 +147,11 @@ func TestEverythingIsCounted(t *testing.T) {
 		`peat_gateway_delivery_retries_total{kind="nats"} 1`,
 		`peat_gateway_delivery_lag_events{kind="nats"} 5`,
 		`peat_gateway_delivery_lag_seconds{kind="nats"} 0.5`,
+		`peat_gateway_delivery_lag_bytes{kind="nats"} 50`,
+		`peat_gateway_delivery_seconds_bucket{kind="nats",le="0.001"} 1`,
+		`peat_gateway_delivery_seconds_bucket{kind="nats",le="0.0025"} 2`,
+		`peat_gateway_delivery_seconds_bucket{kind="nats",le="3600"} 2`,
+		`peat_gateway_delivery_seconds_count{kind="nats"} 3`,
 	} {
 		if !strings.Contains(got, "\n"+want+"\n") {
 			t.Errorf("missing: %s", want)
@@ -135,6 +169,10 @@ func TestNamesFollowThePromisesOfThePackage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	page, err := os.ReadFile("../../../docs/observability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var ours int
 	text := scrape(t, used())
 	for line := range strings.Lines(text) {
@@ -149,6 +187,9 @@ func TestNamesFollowThePromisesOfThePackage(t *testing.T) {
 		ours++
 		if !bytes.Contains(doc, []byte("\t"+name)) {
 			t.Errorf("%s is not in the package's comment", name)
+		}
+		if !bytes.Contains(page, []byte("| `"+strings.TrimPrefix(name, "peat_gateway_")+"` |")) {
+			t.Errorf("%s is not in docs/observability.md", name)
 		}
 	}
 	if want := bytes.Count(doc, []byte("\tpeat_gateway_")); ours != want {
@@ -176,7 +217,8 @@ func TestLabelsAreBounded(t *testing.T) {
 		m.Delivered(word, 1)
 		m.Parked(word)
 		m.Retried(word)
-		m.Lag(word, 1, 1)
+		m.Lag(word, 1, 1, 1)
+		m.Took(word, 1)
 	}
 	for _, odd := range []string{"", "\xff", strings.Repeat("x", 201)} {
 		m.Request(odd, odd, -1, 0)
@@ -192,6 +234,8 @@ func TestLabelsAreBounded(t *testing.T) {
 		"peat_gateway_delivery_retries_total":            31,
 		"peat_gateway_delivery_lag_events":               31,
 		"peat_gateway_delivery_lag_seconds":              31,
+		"peat_gateway_delivery_lag_bytes":                31,
+		"peat_gateway_delivery_seconds_sum":              31,
 		"peat_gateway_http_request_duration_seconds_sum": 203,
 	} {
 		series := strings.Count(text, "\n"+name+"{")

@@ -25,11 +25,13 @@ type KafkaServer struct {
 	TLS       string // its certificate is Authority's
 	MutualTLS string // so must the client's be
 	SASLTLS   string // TLS and then SASL
+	Behind    string // like SASL, for KafkaBehind alone
 
 	User, Password string
 	Authority      *Authority
 
 	settings   []string
+	advertised string // where clients of Behind are sent
 	classpath  string
 	dir        string
 	temporary  bool // nobody but the leash will remove dir
@@ -43,8 +45,16 @@ type KafkaServer struct {
 // tests that do no harm to it use a SharedKafka.
 func Kafka(t testing.TB, settings ...string) *KafkaServer {
 	t.Helper()
+	return KafkaBehind(t, "", settings...)
+}
+
+// KafkaBehind is Kafka with one door more, Behind, whose clients it sends to an
+// address of the test's. A client goes where the broker tells it to, so that is how
+// to get between the two.
+func KafkaBehind(t testing.TB, address string, settings ...string) *KafkaServer {
+	t.Helper()
 	classpath := kafkaClasspath(t)
-	k := &KafkaServer{settings: settings, classpath: classpath, dir: Dir(t)}
+	k := &KafkaServer{settings: settings, advertised: address, classpath: classpath, dir: Dir(t)}
 	t.Cleanup(k.Kill)
 	k.begin(t)
 	k.showLog(t)

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"cmp"
 	"fmt"
 	mathrand "math/rand/v2"
 	"net"
@@ -27,7 +28,7 @@ func (k *KafkaServer) writeCertificates(t testing.TB) {
 // broker's own.
 func (k *KafkaServer) choosePorts(t testing.TB) {
 	t.Helper()
-	doors := []*string{&k.Plaintext, &k.SASL, &k.TLS, &k.MutualTLS, &k.SASLTLS, &k.controller}
+	doors := []*string{&k.Plaintext, &k.SASL, &k.TLS, &k.MutualTLS, &k.SASLTLS, &k.Behind, &k.controller}
 	for tries, n := 0, 0; n < len(doors); tries++ {
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+mathrand.IntN(12000))))
 		if err != nil {
@@ -50,13 +51,14 @@ func (k *KafkaServer) properties() string {
 	line("controller.quorum.voters=1@%s", k.controller)
 	line("controller.listener.names=CONTROLLER")
 	line("inter.broker.listener.name=PLAINTEXT")
-	line("listeners=PLAINTEXT://%s,SASL://%s,TLS://%s,MUTUAL://%s,SASLTLS://%s,CONTROLLER://%s",
-		k.Plaintext, k.SASL, k.TLS, k.MutualTLS, k.SASLTLS, k.controller)
-	line("listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,MUTUAL:SSL,SASLTLS:SASL_SSL")
+	doors := fmt.Sprintf("PLAINTEXT://%s,SASL://%s,TLS://%s,MUTUAL://%s,SASLTLS://%s", k.Plaintext, k.SASL, k.TLS, k.MutualTLS, k.SASLTLS)
+	line("advertised.listeners=%s,BEHIND://%s", doors, cmp.Or(k.advertised, k.Behind))
+	line("listeners=%s,BEHIND://%s,CONTROLLER://%s", doors, k.Behind, k.controller)
+	line("listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,MUTUAL:SSL,SASLTLS:SASL_SSL,BEHIND:SASL_PLAINTEXT")
 	line("log.dirs=%s", k.path("data"))
 
 	line("sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512")
-	for _, door := range []string{"sasl", "sasltls"} {
+	for _, door := range []string{"sasl", "sasltls", "behind"} {
 		const module = "org.apache.kafka.common.security"
 		line(`listener.name.%s.plain.sasl.jaas.config=%s.plain.PlainLoginModule required user_%s="%s";`, door, module, k.User, k.Password)
 		for _, m := range []string{"scram-sha-256", "scram-sha-512"} {

@@ -45,8 +45,11 @@ func (m *mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 
 	out := &recorder{ResponseWriter: w}
+	_, pattern := m.routes.Handler(r)
+	r, span := m.span(r, pattern)
+	defer endSpan(span, out) // after finish, which turns a panic into an answer
 	defer m.finish(out, r, begin)
-	if _, pattern := m.routes.Handler(r); pattern == "" || !clean(r.URL.Path) {
+	if pattern == "" || !clean(r.URL.Path) {
 		m.unmatched(out, r)
 		return
 	}

@@ -8,6 +8,7 @@
 //	problem.go   the one table from a fault to a status; problem documents
 //	json.go      reading and writing JSON; strict.go finds what is wrong in it
 //	page.go      lists in pages
+//	span.go      a request as a span of its caller's trace
 package web
 
 import (
@@ -16,6 +17,10 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 )
 
 // Role is the least a caller must be for a route. Who has which is decided by
@@ -59,6 +64,11 @@ type Options struct {
 	// empty if no route matched.
 	Observe func(pattern, method string, status int, took time.Duration)
 
+	// Tracer makes a span of every request but those of Quiet routes, which would
+	// drown the others, and of Stream routes, which would not end. nil makes none;
+	// a caller's trace is passed on in any case.
+	Tracer trace.Tracer
+
 	MaxBody int64         // 0 is DefaultMaxBody
 	Timeout time.Duration // 0 is DefaultTimeout
 }
@@ -76,7 +86,10 @@ func Mux(routes []Route, o Options) http.Handler {
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
 	}
-	m := &mux{Options: o, routes: http.NewServeMux(), quiet: map[string]bool{}}
+	if o.Tracer == nil {
+		o.Tracer = tracing.Off()
+	}
+	m := &mux{Options: o, routes: http.NewServeMux(), quiet: map[string]bool{}, untraced: map[string]bool{}}
 	for _, route := range routes {
 		m.add(route)
 	}
@@ -85,8 +98,8 @@ func Mux(routes []Route, o Options) http.Handler {
 
 type mux struct {
 	Options
-	routes *http.ServeMux
-	quiet  map[string]bool // by pattern
+	routes          *http.ServeMux
+	quiet, untraced map[string]bool // by pattern
 }
 
 func (m *mux) add(route Route) {
@@ -100,6 +113,7 @@ func (m *mux) add(route Route) {
 	}
 	m.routes.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) { m.handle(route, w, r) })
 	m.quiet[route.Pattern] = route.Quiet
+	m.untraced[route.Pattern] = route.Quiet || route.Stream
 }
 
 // handle runs one route: the caller's right first, then the handler.
