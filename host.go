@@ -18,6 +18,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/file"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
@@ -258,7 +259,7 @@ func (h *Host) sinkDeps(ctx context.Context) (sinks.Deps, error) {
 		Settings: sinks.Settings{
 			Settings: driver.Settings{
 				SinkDir: h.Settings.FileSinkDir, NATSURL: h.Settings.NATSURL, AllowPrivate: h.Settings.AllowPrivate,
-				AttemptTimeout: h.Settings.AttemptTimeout, Stdout: os.Stdout,
+				AttemptTimeout: h.Settings.AttemptTimeout, Stdout: file.NewOutput(os.Stdout),
 			},
 			Holder: h.Settings.Holder, Budget: h.Settings.DeliveryBudget,
 			Ladder: delivery.Ladder{Steps: h.Settings.RetryLadder, For: h.Settings.RetryFor},
