@@ -40,9 +40,9 @@ func TestMain(m *testing.M) {
 
 // built holds the programs under test, each built once.
 var built struct {
-	once, demoOnce sync.Once
-	dir            string
-	err, demoErr   error
+	once, demoOnce, natsOnce sync.Once
+	dir                      string
+	err, demoErr, natsErr    error
 }
 
 // peat returns the path of the program, built on first use.
@@ -74,6 +74,21 @@ func demoPeer(t testing.TB) string {
 	})
 	if built.demoErr != nil {
 		t.Fatal(built.demoErr)
+	}
+	return path
+}
+
+// natsServer builds a NATS server of the version that go.mod names, to be a process
+// that can be killed.
+func natsServer(t testing.TB) string {
+	t.Helper()
+	peat(t)
+	path := filepath.Join(built.dir, "nats-server")
+	built.natsOnce.Do(func() {
+		built.natsErr = build(t, "CGO_ENABLED=0", "build", "-o", path, "github.com/nats-io/nats-server/v2")
+	})
+	if built.natsErr != nil {
+		t.Fatal(built.natsErr)
 	}
 	return path
 }
