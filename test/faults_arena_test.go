@@ -156,7 +156,7 @@ func (a *arena) run(n int, rng *rand.Rand) {
 	}
 	wg.Wait()
 	a.settle(fail)
-	events := a.judge(bursts, allowed, names, fail)
+	events := a.judge(bursts, allowed, chosen, fail)
 	a.c.ran(chosen, struck, events, time.Since(began))
 }
 
@@ -202,7 +202,7 @@ func (a *arena) behind(s *side) (bool, string) {
 
 // judge judges every sink on the run. What may come again was on its way when
 // something broke, in this run or, if it was held up, in the one before.
-func (a *arena) judge(bursts [][]stretch, allowed map[string]int, names string, fail func(string, ...any)) (events int) {
+func (a *arena) judge(bursts [][]stretch, allowed map[string]int, chosen []trouble, fail func(string, ...any)) (events int) {
 	for i, s := range a.sides {
 		documents := map[string]int{}
 		for _, st := range bursts[i] {
@@ -217,7 +217,7 @@ func (a *arena) judge(bursts [][]stretch, allowed map[string]int, names string, 
 			if len(offences) > 0 {
 				fail("%s's %s sink: %v\n%s", s.org, l.sink, offences, strings.Join(problems, "\n"))
 			}
-			a.c.judged(l.sink, names, repeats, now, offences)
+			a.c.judged(l.sink, chosen, repeats, offences)
 		}
 	}
 	return events
