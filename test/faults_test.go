@@ -26,8 +26,8 @@ const runsPerArena = 50
 // in order, and comes again no more than what was on its way explains.
 //
 //	faults_arena_test.go   a run            faults_kinds_test.go   what breaks
-//	faults_target_test.go  the receivers    faults_oracle_test.go  the judge
-//	faults_peer_test.go    the peers
+//	faults_target_test.go, faults_http_test.go                     the receivers
+//	faults_peer_test.go    the peers        faults_oracle_test.go  the judge
 //
 // PEAT_FAULT_RUNS says how many; PEAT_SEED repeats their decisions.
 func TestFaults(t *testing.T) {
@@ -51,16 +51,33 @@ func TestFaults(t *testing.T) {
 			name := [...]string{"sqlite", "postgres"}[first/runsPerArena%2]
 			t.Run(fmt.Sprintf("%s from %d", name, first), func(t *testing.T) {
 				t.Parallel()
+				if c.late(t) {
+					return
+				}
 				everySink(t, c, name, made).runs(first, last)
 			})
 		}
 	})
+	if c.runs < runs {
+		t.Errorf("%d of %d runs took place: one failed, or time was up", c.runs, runs)
+	}
 }
 
-// everySink is an arena with a sink of each kind.
+// late reports whether the tests' time is nearly up. A campaign that is too long
+// says what it came to, and fails.
+func (c *campaign) late(t interface{ Deadline() (time.Time, bool) }) bool {
+	end, ok := t.Deadline()
+	return ok && time.Until(end) < 2*campaignLimit
+}
+
+// everySink is an arena with a sink of each kind, webhooks of one event or of many.
 func everySink(t *testing.T, c *campaign, store string, made []history) *arena {
 	targets := func(g *gateway, orgs []string) []*target {
-		return []*target{webhookTarget(t), fileTarget(g.sinkFile("")), natsTarget(t), redisTarget(t), fakeKafkaTarget(t, orgs...)}
+		all := []*target{fileTarget(g.sinkFile("")), natsTarget(t), redisTarget(t), fakeKafkaTarget(t, orgs...), cloudEventsTarget(t)}
+		if store == "postgres" {
+			return append(all, batchTarget(t))
+		}
+		return append(all, webhookTarget(t))
 	}
 	if store == "postgres" {
 		env, proxy := postgresThroughProxy(t)
@@ -72,7 +89,7 @@ func everySink(t *testing.T, c *campaign, store string, made []history) *arena {
 // runs lets runs take place until one fails: what it left would be held against
 // those after it.
 func (a *arena) runs(first, last int) {
-	for n := first; n < last && !a.t.Failed(); n++ {
+	for n := first; n < last && !a.t.Failed() && !a.c.late(a.t); n++ {
 		a.run(n, rand.New(rand.NewPCG(a.c.seed, uint64(n))))
 	}
 }
