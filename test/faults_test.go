@@ -34,13 +34,7 @@ func TestFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED with -short: takes minutes")
 	}
-	runs := 500
-	if s := os.Getenv("PEAT_FAULT_RUNS"); s != "" {
-		var err error
-		if runs, err = strconv.Atoi(s); err != nil || runs < 1 {
-			t.Fatalf("PEAT_FAULT_RUNS: %q", s)
-		}
-	}
+	runs := faultRuns(t)
 	_, seed := seeded(t)
 	c := newCampaign(seed)
 	made := histories(2*400, 15)
@@ -61,6 +55,19 @@ func TestFaults(t *testing.T) {
 	if c.runs < runs {
 		t.Errorf("%d of %d runs took place: one failed, or time was up", c.runs, runs)
 	}
+}
+
+func faultRuns(t *testing.T) int {
+	t.Helper()
+	s := os.Getenv("PEAT_FAULT_RUNS")
+	if s == "" {
+		return 500
+	}
+	runs, err := strconv.Atoi(s)
+	if err != nil || runs < 1 {
+		t.Fatalf("PEAT_FAULT_RUNS: %q", s)
+	}
+	return runs
 }
 
 // late reports whether the tests' time is nearly up. A campaign that is too long
@@ -95,7 +102,7 @@ func (a *arena) runs(first, last int) {
 }
 
 // TestFaultsOfKafka is the campaign with a real broker, which takes seconds to die
-// and to come back, so its runs are few.
+// and to come back, so its runs are one to a hundred others.
 func TestFaultsOfKafka(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED with -short: takes a minute")
@@ -104,7 +111,7 @@ func TestFaultsOfKafka(t *testing.T) {
 	c := newCampaign(seed)
 	defer func() { c.report(t) }()
 	broker := testenv.Kafka(t)
-	a := newArena(t, c, histories(2*200, 10), nil, nil, func(g *gateway, orgs []string) []*target {
+	a := newArena(t, c, histories(2*400, 15), nil, nil, func(g *gateway, orgs []string) []*target {
 		for _, org := range orgs {
 			broker.Topic(t, org+"."+campaignApp, 4)
 		}
@@ -112,7 +119,7 @@ func TestFaultsOfKafka(t *testing.T) {
 		kafka.restart = func() { broker.Kill(); broker.Restart(t) }
 		return []*target{kafka}
 	})
-	a.runs(0, 4)
+	a.runs(0, (faultRuns(t)+99)/100)
 }
 
 // campaign is what the runs came to.
