@@ -52,6 +52,13 @@ test/kafka: ## Run the Kafka sink's tests with a real broker, fetched if it is n
 test/e2e: ## Run the tests that drive the program from outside (RUN=TestKill PEAT_SEED=… PEAT_KILLS=…)
 	PEAT_TEST_REQUIRE=postgres,nats,redis,node scripts/test -v -run '$(or $(RUN),.)' ./test/...
 
+.PHONY: test/faults
+test/faults: ## Break everything around a delivery, again and again, and judge what arrives (RUNS=500 PEAT_SEED=…)
+	scripts/redis
+	scripts/kafka
+	PEAT_TEST_REQUIRE=postgres,redis,kafka PEAT_FAULT_RUNS=$(or $(RUNS),500) scripts/postgres \
+		go test -v -count 1 -parallel 4 -timeout 8h -run 'TestFaults|TestLedger' ./test
+
 .PHONY: test/tools
 test/tools: # Run the tests of the build's own helpers
 	@mkdir -p bin && cd tools && go build -o ../bin/testsum ./testsum && \

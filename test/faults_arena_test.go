@@ -18,7 +18,7 @@ import (
 // arena is a gateway with two organizations, their peers, and a sink of each kind
 // for each, in which one run after another takes place.
 type arena struct {
-	t       testing.TB
+	t       *testing.T
 	c       *campaign
 	g       *gateway
 	store   *drivertest.Proxy // to the database; nil with SQLite
@@ -38,7 +38,7 @@ type side struct {
 	ledgers        []*ledger // in the order of the arena's targets
 }
 
-// limit is more than anything takes that ends at all.
+// campaignLimit is more than anything takes that ends at all.
 const campaignLimit = 40 * time.Second
 
 // newArena starts everything. made is what the two organizations are going to
@@ -60,7 +60,7 @@ func newArena(t *testing.T, c *campaign, made []history, env []string, store *dr
 			chains[h.id] = h
 		}
 		for _, tg := range a.targets {
-			l := newLedger(org, campaignApp, tg.kind, chains)
+			l := newLedger(org, campaignApp, tg.name, chains)
 			l.meter = &a.meter
 			s.ledgers = append(s.ledgers, l)
 			reading.Go(func() { tg.read(ctx, org, l.take) })

@@ -44,7 +44,7 @@ func (a *arena) troubles() []trouble {
 	}
 	for _, tg := range a.targets {
 		if tg.restart != nil {
-			all = append(all, trouble{name: tg.kind + ": kill -9", on: tg.kind, place: tg.kind, weight: 8, do: func(rng *rand.Rand) (int, bool) {
+			all = append(all, trouble{name: tg.name + ": kill -9", on: tg.name, place: tg.name, weight: 8, do: func(rng *rand.Rand) (int, bool) {
 				tg.restart()
 				return tg.flight, true
 			}})
@@ -124,7 +124,7 @@ func networkTroubles(tg *target) []trouble {
 		}
 	}
 	on := func(name string, weight int, early bool, do func(rng *rand.Rand)) trouble {
-		return trouble{name: tg.kind + ": " + name, on: tg.kind, place: tg.kind, weight: weight, early: early,
+		return trouble{name: tg.name + ": " + name, on: tg.name, place: tg.name, weight: weight, early: early,
 			do: func(rng *rand.Rand) (int, bool) {
 				before := p.Cuts()
 				do(rng)
@@ -161,7 +161,7 @@ func networkTroubles(tg *target) []trouble {
 			time.Sleep(between(rng, 10*time.Millisecond, 200*time.Millisecond))
 			p.Cut()
 		}),
-		{name: tg.kind + ": black hole for a moment", on: tg.kind, place: tg.kind, weight: 2, do: func(rng *rand.Rand) (int, bool) {
+		{name: tg.name + ": black hole for a moment", on: tg.name, place: tg.name, weight: 2, do: func(rng *rand.Rand) (int, bool) {
 			p.Hang()
 			held := p.Held()
 			time.Sleep(between(rng, 10*time.Millisecond, 200*time.Millisecond))
@@ -173,7 +173,7 @@ func networkTroubles(tg *target) []trouble {
 				return 0, false
 			}
 		}},
-		{name: tg.kind + ": black hole for longer than an attempt", on: tg.kind, place: tg.kind, weight: 1, do: func(rng *rand.Rand) (int, bool) {
+		{name: tg.name + ": black hole for longer than an attempt", on: tg.name, place: tg.name, weight: 1, do: func(rng *rand.Rand) (int, bool) {
 			before, conns := p.Cuts(), p.Accepted()
 			p.Hang()
 			held := p.Held()
@@ -188,7 +188,7 @@ func networkTroubles(tg *target) []trouble {
 				return repeats, false
 			}
 		}},
-		{name: tg.kind + ": slow", on: tg.kind, place: tg.kind, weight: 2, early: true, do: func(rng *rand.Rand) (int, bool) {
+		{name: tg.name + ": slow", on: tg.name, place: tg.name, weight: 2, early: true, do: func(rng *rand.Rand) (int, bool) {
 			p.Delay(between(rng, time.Millisecond, 20*time.Millisecond))
 			time.Sleep(between(rng, 50*time.Millisecond, 200*time.Millisecond))
 			p.Heal()
@@ -197,11 +197,11 @@ func networkTroubles(tg *target) []trouble {
 	}
 }
 
-// receiverTroubles are those of a webhook's receiver, by what it answers.
+// receiverTroubles are those of a receiver over HTTP, by what it answers.
 func receiverTroubles(tg *target) []trouble {
 	h := tg.hook
 	on := func(name string, weight int, most int, wait time.Duration, fates ...fate) trouble {
-		return trouble{name: "webhook: " + name, on: tg.kind, place: tg.kind, weight: weight, early: true, do: func(rng *rand.Rand) (int, bool) {
+		return trouble{name: tg.name + ": " + name, on: tg.name, place: tg.name, weight: weight, early: true, do: func(rng *rand.Rand) (int, bool) {
 			var all []fate
 			for range 1 + rng.IntN(most) {
 				all = append(all, fates[rng.IntN(len(fates))])
@@ -225,13 +225,6 @@ func receiverTroubles(tg *target) []trouble {
 		on("of every kind", 5, 40, 30*time.Millisecond, take, fail500, fail429, takeReset, reset, slow, stall),
 		on("takes and never answers", 1, 2, attempt, hang),
 	}
-}
-
-// left is how many requests' fates are still to come.
-func (h *hook) left() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.next)
 }
 
 // pick chooses by weight.

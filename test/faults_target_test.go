@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -29,7 +27,8 @@ import (
 
 // target is where sinks of one kind deliver to, and how to disturb it.
 type target struct {
-	kind    string
+	name    string            // in reports
+	kind    string            // of sinks
 	proxy   *drivertest.Proxy // between the gateway and it; nil: there is no network
 	restart func()            // kills it and brings it back; nil: it is not a process
 	config  func(org string) map[string]any
@@ -38,109 +37,15 @@ type target struct {
 	read   func(ctx context.Context, org string, take func(arrival))
 	flight int // how many events may be on their way on one connection
 
-	hook *hook // webhook: what its receiver does
+	hook *hook // what a receiver over HTTP does
 }
 
 const campaignApp = "app" // the formation, in each organization
 
-// hook is a receiver of webhooks, of all organizations by path. It does with the
-// next requests what it is told, and takes the others.
-type hook struct {
-	mu    sync.Mutex
-	takes map[string]func(arrival) // by organization
-	next  []fate
-	wait  time.Duration // of the fates that wait
-	lies  int           // events taken and not acknowledged
-}
-
-// will says what becomes of the next requests.
-func (h *hook) will(fates []fate, wait time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.next, h.wait = append(h.next, fates...), wait
-}
-
-// forgive forgets what was to become of requests, and returns how many lies were told.
-func (h *hook) forgive() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	lies := h.lies
-	h.next, h.lies = nil, 0
-	return lies
-}
-
-func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return // cut in the middle: nothing was taken
-	}
-	h.mu.Lock()
-	f := take
-	if len(h.next) > 0 {
-		f, h.next = h.next[0], h.next[1:]
-	}
-	wait := h.wait
-	received := h.takes[strings.Trim(r.URL.Path, "/")]
-	if f == take || f == slow || f == takeReset || f == hang {
-		// Under the lock, so that arrivals are judged in the order of their taking.
-		received(arrival{body: body, id: r.Header.Get("webhook-id")})
-	}
-	if f == takeReset || f == hang {
-		h.lies++
-	}
-	h.mu.Unlock()
-	switch f {
-	case slow, stall:
-		select {
-		case <-time.After(wait):
-		case <-r.Context().Done():
-		}
-		if f == stall {
-			panic(http.ErrAbortHandler)
-		}
-	case hang:
-		<-r.Context().Done() // the sender gives up
-		panic(http.ErrAbortHandler)
-	case reset, takeReset:
-		panic(http.ErrAbortHandler)
-	case fail500:
-		http.Error(w, "out of order", http.StatusInternalServerError)
-		return
-	case fail429:
-		http.Error(w, "too many", http.StatusTooManyRequests)
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
-}
-
-// slow takes an event and is in no hurry to say so.
-const slow fate = "slow"
-
-func webhookTarget(t testing.TB) *target {
-	h := &hook{takes: map[string]func(arrival){}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: h}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = server.Serve(l) }()
-	t.Cleanup(func() { _ = server.Close(); <-done })
-	p := drivertest.NewProxy(t, l.Addr().String())
-	return &target{kind: "webhook", proxy: p, hook: h, flight: 1,
-		config: func(org string) map[string]any { return map[string]any{"url": "http://" + p.Addr() + "/" + org} },
-		read: func(ctx context.Context, org string, take func(arrival)) {
-			h.mu.Lock()
-			h.takes[org] = take
-			h.mu.Unlock()
-		},
-	}
-}
-
 // fileTarget is read as it grows: whole lines only, since a line that a crash tore
 // is cut off again.
 func fileTarget(dir string) *target {
-	return &target{kind: "file",
+	return &target{name: "file", kind: "file",
 		config: func(org string) map[string]any { return map[string]any{"path": org + ".ndjson"} },
 		read: func(ctx context.Context, org string, take func(arrival)) {
 			at := int64(0)
@@ -215,7 +120,7 @@ func natsTarget(t testing.TB) *target {
 	t.Cleanup(func() { kill() })
 	p := drivertest.NewProxy(t, addr.String())
 	stream := func(org string) string { return "FAULTS-" + org }
-	return &target{kind: "nats", proxy: p, flight: 256,
+	return &target{name: "nats", kind: "nats", proxy: p, flight: 256,
 		restart: func() { kill(); start() },
 		config: func(org string) map[string]any {
 			return map[string]any{"url": "nats://" + p.Addr(), "subject_prefix": "cdc", "stream": stream(org)}
@@ -266,7 +171,7 @@ func readNATS(ctx context.Context, js jetstream.JetStream, stream string, number
 func redisTarget(t testing.TB) *target {
 	server := testenv.StartRedis(t)
 	p := drivertest.NewProxy(t, server.Addr)
-	return &target{kind: "redis", proxy: p, flight: 256,
+	return &target{name: "redis", kind: "redis", proxy: p, flight: 256,
 		restart: server.Restart,
 		config:  func(org string) map[string]any { return map[string]any{"url": "redis://" + p.Addr()} },
 		read: func(ctx context.Context, org string, take func(arrival)) {
@@ -328,7 +233,7 @@ func fakeKafkaTarget(t testing.TB, orgs ...string) *target {
 }
 
 func kafkaTarget(broker string, p *drivertest.Proxy, more ...kgo.Opt) *target {
-	return &target{kind: "kafka", proxy: p, flight: 256,
+	return &target{name: "kafka", kind: "kafka", proxy: p, flight: 256,
 		config: func(org string) map[string]any {
 			return map[string]any{"brokers": []string{broker}, "topic": "{org}.{app}"}
 		},
@@ -360,9 +265,5 @@ func kafkaArrival(r *kgo.Record) arrival {
 			id = string(h.Value)
 		}
 	}
-	body, err := json.Marshal(e)
-	if err != nil {
-		body = r.Value // the judge will say that it is no event
-	}
-	return arrival{body: body, id: id, document: string(r.Key)}
+	return arrival{body: together(e, r.Value), id: id, document: string(r.Key)}
 }

@@ -26,21 +26,15 @@ const runsPerArena = 50
 // in order, and comes again no more than what was on its way explains.
 //
 //	faults_arena_test.go   a run            faults_kinds_test.go   what breaks
-//	faults_target_test.go  the receivers    faults_oracle_test.go  the judge
-//	faults_peer_test.go    the peers
+//	faults_target_test.go, faults_http_test.go                     the receivers
+//	faults_peer_test.go    the peers        faults_oracle_test.go  the judge
 //
 // PEAT_FAULT_RUNS says how many; PEAT_SEED repeats their decisions.
 func TestFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED with -short: takes minutes")
 	}
-	runs := 500
-	if s := os.Getenv("PEAT_FAULT_RUNS"); s != "" {
-		var err error
-		if runs, err = strconv.Atoi(s); err != nil || runs < 1 {
-			t.Fatalf("PEAT_FAULT_RUNS: %q", s)
-		}
-	}
+	runs := faultRuns(t)
 	_, seed := seeded(t)
 	c := newCampaign(seed)
 	made := histories(2*400, 15)
@@ -51,16 +45,46 @@ func TestFaults(t *testing.T) {
 			name := [...]string{"sqlite", "postgres"}[first/runsPerArena%2]
 			t.Run(fmt.Sprintf("%s from %d", name, first), func(t *testing.T) {
 				t.Parallel()
+				if c.late(t) {
+					return
+				}
 				everySink(t, c, name, made).runs(first, last)
 			})
 		}
 	})
+	if c.runs < runs {
+		t.Errorf("%d of %d runs took place: one failed, or time was up", c.runs, runs)
+	}
 }
 
-// everySink is an arena with a sink of each kind.
+func faultRuns(t *testing.T) int {
+	t.Helper()
+	s := os.Getenv("PEAT_FAULT_RUNS")
+	if s == "" {
+		return 500
+	}
+	runs, err := strconv.Atoi(s)
+	if err != nil || runs < 1 {
+		t.Fatalf("PEAT_FAULT_RUNS: %q", s)
+	}
+	return runs
+}
+
+// late reports whether the tests' time is nearly up. A campaign that is too long
+// says what it came to, and fails.
+func (c *campaign) late(t interface{ Deadline() (time.Time, bool) }) bool {
+	end, ok := t.Deadline()
+	return ok && time.Until(end) < 2*campaignLimit
+}
+
+// everySink is an arena with a sink of each kind, webhooks of one event or of many.
 func everySink(t *testing.T, c *campaign, store string, made []history) *arena {
 	targets := func(g *gateway, orgs []string) []*target {
-		return []*target{webhookTarget(t), fileTarget(g.sinkFile("")), natsTarget(t), redisTarget(t), fakeKafkaTarget(t, orgs...)}
+		all := []*target{fileTarget(g.sinkFile("")), natsTarget(t), redisTarget(t), fakeKafkaTarget(t, orgs...), cloudEventsTarget(t)}
+		if store == "postgres" {
+			return append(all, batchTarget(t))
+		}
+		return append(all, webhookTarget(t))
 	}
 	if store == "postgres" {
 		env, proxy := postgresThroughProxy(t)
@@ -72,13 +96,13 @@ func everySink(t *testing.T, c *campaign, store string, made []history) *arena {
 // runs lets runs take place until one fails: what it left would be held against
 // those after it.
 func (a *arena) runs(first, last int) {
-	for n := first; n < last && !a.t.Failed(); n++ {
+	for n := first; n < last && !a.t.Failed() && !a.c.late(a.t); n++ {
 		a.run(n, rand.New(rand.NewPCG(a.c.seed, uint64(n))))
 	}
 }
 
 // TestFaultsOfKafka is the campaign with a real broker, which takes seconds to die
-// and to come back, so its runs are few.
+// and to come back, so its runs are one to a hundred others.
 func TestFaultsOfKafka(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED with -short: takes a minute")
@@ -87,7 +111,7 @@ func TestFaultsOfKafka(t *testing.T) {
 	c := newCampaign(seed)
 	defer func() { c.report(t) }()
 	broker := testenv.Kafka(t)
-	a := newArena(t, c, histories(2*200, 10), nil, nil, func(g *gateway, orgs []string) []*target {
+	a := newArena(t, c, histories(2*400, 15), nil, nil, func(g *gateway, orgs []string) []*target {
 		for _, org := range orgs {
 			broker.Topic(t, org+"."+campaignApp, 4)
 		}
@@ -95,7 +119,7 @@ func TestFaultsOfKafka(t *testing.T) {
 		kafka.restart = func() { broker.Kill(); broker.Restart(t) }
 		return []*target{kafka}
 	})
-	a.runs(0, 4)
+	a.runs(0, (faultRuns(t)+99)/100)
 }
 
 // campaign is what the runs came to.

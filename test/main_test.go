@@ -4,7 +4,9 @@
 //
 //	peers_test.go     real automerge-repo peers; every change reaches every sink
 //	kill_test.go      SIGKILL at seeded moments, failing receivers
-//	isolation_test.go a sink that hangs, a document that is refused
+//	faults_test.go    the campaign: everything around a delivery breaks, in every way
+//	sixth_test.go     a sink that fails, in every way, beside five that do not
+//	isolation_test.go a document that is refused
 //	input_test.go     hostile peers and bad tickets
 //	pull_test.go      receivers that fetch: pages, streams, across a kill
 //	demo_test.go      the README's commands and the demonstration
@@ -12,7 +14,8 @@
 //	gateway_test.go   the process          api_test.go       its REST API
 //	receiver_test.go  webhook, NATS, file  check_test.go     what must hold of events
 //
-// PEAT_SEED repeats a run's decisions; PEAT_KILLS sets how often TestKill kills;
+// PEAT_SEED repeats a run's decisions; PEAT_KILLS sets how often TestKill kills,
+// PEAT_FAULT_RUNS how many runs the campaign has;
 // PEAT_TEST_RACE=1 builds the gateway with the race detector; KEEP=1 keeps what
 // the tests made.
 package test
