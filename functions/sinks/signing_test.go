@@ -38,6 +38,12 @@ func (o *office) receiver() (url string, last func() signed) {
 	return srv.URL, func() signed { return got }
 }
 
+func (s signed) body() string {
+	_, rest, _ := strings.Cut(s.message, ".")
+	_, body, _ := strings.Cut(rest, ".")
+	return body
+}
+
 // by reports which of the secrets or public keys have signed, in the order of the signatures.
 func (s signed) by(t *testing.T, keys ...string) []int {
 	t.Helper()
@@ -120,6 +126,33 @@ func TestRotationOfASecret(t *testing.T) {
 	}
 	o.call("POST", rotate, "", 409, nil)
 	o.call("POST", rotate, `{"overlap":"0s"}`, 200, nil)
+}
+
+// A sink that is changed goes on with the secret it has, unless it signs otherwise.
+func TestAWebhookThatIsChangedKeepsItsSecret(t *testing.T) {
+	o := newOffice(t)
+	url, last := o.receiver()
+	var made, changed sinkWire
+	o.call("POST", ofFormation, `{"kind":"webhook","config":{"url":"`+url+`","headers":{"X-Token":"hush"}}}`, 201, &made)
+	o.call("PATCH", ofFormation+"/"+made.ID, `{"config":{"batch":{"max_events":7}}}`, 200, &changed)
+	o.wantTest(made.ID)
+	want(t, last().by(t, made.Secret), 0)
+	if changed.Secret != "" || !strings.HasPrefix(last().body(), "[") {
+		t.Errorf("%+v %s", changed, last().message)
+	}
+	o.call("PATCH", ofFormation+"/"+made.ID, `{"config":{"signing":"ed25519"}}`, 200, &changed)
+	o.wantTest(made.ID)
+	var list web.List[signingKeyWire]
+	if o.call("GET", "/orgs/acme/.well-known/webhook-keys", "", 200, &list); len(list.Items) != 1 {
+		t.Fatalf("%+v", list)
+	}
+	want(t, last().by(t, list.Items[0].PublicKey), 0)
+	o.call("PATCH", ofFormation+"/"+made.ID, `{"config":{"signing":"hmac","batch":null}}`, 200, &changed)
+	o.wantTest(made.ID)
+	want(t, last().by(t, changed.Secret, made.Secret), 0)
+	if !strings.HasPrefix(last().body(), "{") {
+		t.Errorf("%s", last().message)
+	}
 }
 
 func TestRotationsThatAreRefused(t *testing.T) {

@@ -35,7 +35,21 @@ func testSigningKeys(t *testing.T, s *store.Store) {
 		}
 		return out
 	}
+	webhook := delivery.Sink{ID: "h", Org: "acme", Kind: delivery.Webhook, Formations: []string{"*"}, Config: []byte("{}"), State: delivery.Active, CreatedAt: now}
+	other, foreign := webhook, webhook
+	other.ID, other.Kind, foreign.Org = "o", delivery.NATS, "rival"
+	for _, sink := range []delivery.Sink{webhook, other, foreign} {
+		inTx(t, s, func(tx *store.Tx) error { return tx.CreateSink(ctx, sink) })
+	}
 	put(key("acme", "1", at), at)
+	for _, want := range []struct {
+		sink     delivery.Sink
+		revision uint64
+	}{{webhook, 1}, {other, 0}, {foreign, 0}} {
+		if got, err := s.Sink(ctx, want.sink.Org, want.sink.ID); err != nil || got.Revision != want.revision {
+			t.Errorf("%s of %s has revision %d, want %d: %v", want.sink.ID, want.sink.Org, got.Revision, want.revision, err)
+		}
+	}
 	put(key("rival", "9", at), at)
 	put(key("acme", "2", at.Add(time.Hour)), at.Add(3*time.Hour))
 	put(key("acme", "3", at.Add(2*time.Hour)), at.Add(9*time.Hour)) // does not lengthen what the first has left

@@ -132,6 +132,10 @@ func (t *tokens) get(ctx context.Context, stale string) (string, error) {
 		return t.header, nil
 	}
 	t.header, t.failed = t.fetch(ctx)
+	if ctx.Err() != nil && t.failed != nil {
+		t.failed = nil // called off by this caller, which says nothing to the others
+		return "", ctx.Err()
+	}
 	t.rounds.Add(1)
 	return t.header, t.failed
 }

@@ -1,6 +1,7 @@
 package httptarget
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -193,6 +194,41 @@ func TestTokensThatCannotBeHad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A delivery that is called off while it asks for a token is no failure of those
+// that wait for the same token.
+func TestATokenThatOneNoLongerWants(t *testing.T) {
+	b := newBank(t)
+	asked, release := make(chan struct{}), make(chan struct{})
+	first := true
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if first { // by turns: nobody else asks meanwhile
+			first = false
+			close(asked)
+			<-release
+			return
+		}
+		b.token(w, r)
+	}))
+	defer srv.Close()
+	tg := b.target(t, func(c *Config) { c.OAuth2.TokenURL = srv.URL })
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if out := post(ctx, tg); out != (driver.Outcome{}) {
+			t.Errorf("%+v", out)
+		}
+	})
+	<-asked
+	wg.Go(func() {
+		if out := post(t.Context(), tg); out.Verdict != driver.Delivered {
+			t.Errorf("%+v", out)
+		}
+	})
+	cancel()
+	close(release)
+	wg.Wait()
 }
 
 // The token's address is guarded like the receiver's.
