@@ -39,6 +39,7 @@ func (a *Admin) Routes() []web.Route {
 			web.Route{Pattern: "POST " + base + "/{sink}/rotate-secret", Need: web.OrgAdmin, Handle: a.rotateSecret},
 			web.Route{Pattern: "POST " + base + "/{sink}/check", Need: web.OrgAdmin, Handle: a.check},
 			web.Route{Pattern: "POST " + base + "/preview", Need: web.Viewer, Handle: a.preview},
+			web.Route{Pattern: "GET " + base + "/{sink}/completeness", Need: web.Viewer, Handle: a.completeness},
 			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters", Need: web.Viewer, Handle: a.listDeadLetters},
 			web.Route{Pattern: "GET " + base + "/{sink}/dead-letters/{id}", Need: web.Viewer, Handle: a.inspect},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/{id}/redrive", Need: web.OrgAdmin, Handle: a.redrive},
@@ -273,7 +274,15 @@ func (a *Admin) get(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return a.write(w, r, sink)
+	lag, err := a.lag(r.Context(), sink)
+	if err != nil {
+		return err
+	}
+	out := wireSink(sink, lag)
+	if out.Completeness, err = a.nightly(r, sink); err != nil {
+		return err
+	}
+	return web.WriteJSON(w, http.StatusOK, out)
 }
 
 func (a *Admin) write(w http.ResponseWriter, r *http.Request, sink delivery.Sink) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
@@ -108,6 +109,9 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		changed, err := tx.UpdateSink(r.Context(), sink)
+		if errors.Is(err, fault.Stale) {
+			return fault.Conflict.New("sink %q was changed by somebody else meanwhile; look at it again", sink.ID)
+		}
 		if err != nil {
 			return err
 		}

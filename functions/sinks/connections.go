@@ -3,6 +3,7 @@ package sinks
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -36,6 +37,10 @@ type connection struct {
 	old    bool      // to be closed by its last user
 }
 
+// errFilter: a filter that compiled when it was saved does not any more, since the
+// gateway is another release. Trying again does not help.
+var errFilter = errors.New("the sink's filter does not compile any more; give it another one and resume it")
+
 // use returns the sink's connection and what to call when done with it.
 func (c *connections) use(ctx context.Context, sink delivery.Sink) (*connection, func(), error) {
 	key := sinkKey{sink.Org, sink.ID}
@@ -48,7 +53,7 @@ func (c *connections) use(ctx context.Context, sink delivery.Sink) (*connection,
 	if conn == nil {
 		f, err := filter.Compile(sink.Filter)
 		if err != nil {
-			return nil, nil, fmt.Errorf("filter of %s sink: %w", sink.Kind, err)
+			return nil, nil, fmt.Errorf("%w: %w", errFilter, err)
 		}
 		// Drivers connect when they deliver, not here, so the lock is short.
 		d, err := c.open(ctx, sink)

@@ -91,6 +91,9 @@ func (d *Delivery) pass(ctx context.Context, p pair, until time.Time) (progress,
 	conn, done, err := d.connections.use(ctx, r.sink)
 	if err != nil {
 		d.Log.ErrorContext(ctx, "sink cannot be opened", "org", p.key.Org, "sink", p.sink, "err", err)
+		if errors.Is(err, errFilter) {
+			return r.stop(ctx, &driver.Outcome{Verdict: driver.Retry, Gone: true, Reason: errFilter.Error()})
+		}
 		return r.stop(ctx, &driver.Outcome{Verdict: driver.Retry, Unreachable: true, Reason: "the sink's configuration, filter or secrets cannot be opened"})
 	}
 	defer done()

@@ -37,7 +37,7 @@ func TestWhateverHappens(t *testing.T) {
 			}
 			database := url(t)
 			for i := range uint64(runs) {
-				c := &chance{rng: rand.New(rand.NewPCG(seed+i, 1)), skipped: map[string]bool{}, crashed: map[string]bool{}}
+				c := &chance{rng: rand.New(rand.NewPCG(seed+i, 1)), skipped: map[string]bool{}, purged: map[string]bool{}, crashed: map[string]bool{}}
 				if name == "sqlite" {
 					database = sqlite(t)
 				}
@@ -60,6 +60,7 @@ type chance struct {
 	rng     *rand.Rand
 	calm    bool
 	skipped map[string]bool // changes that an administrator skipped
+	purged  map[string]bool
 	crashed map[string]bool // events that were in a batch when the process crashed
 }
 
@@ -103,6 +104,9 @@ func (c *chance) play(t *testing.T, w *world) {
 		}
 	}
 	c.judge(t, w)
+	if r := w.compare(); !r.Complete || r.Held != 0 {
+		t.Errorf("not complete: %+v", r)
+	}
 }
 
 // done asks the log itself, not what delivery says of it.
@@ -162,6 +166,13 @@ func (c *chance) administrate(w *world) {
 	ctx := context.Background()
 	for doc, h := range w.held() {
 		if h.State == delivery.Parked {
+			if c.rng.IntN(4) == 0 {
+				for seq := h.FromSeq; seq <= w.seqs[doc]; seq++ {
+					c.purged[fmt.Sprintf("%s/%d", doc, seq)] = true
+				}
+				w.decide(doc, delivery.Purge)
+				return
+			}
 			skip := c.rng.IntN(3) == 0
 			w.redrive(doc, skip)
 			if skip {
@@ -208,8 +219,11 @@ func (c *chance) judge(t *testing.T, w *world) {
 	for doc, last := range w.seqs {
 		for seq := uint64(1); seq <= last; seq++ {
 			n := fmt.Sprintf("%s/%d", doc, seq)
-			if times[n]+times[n+"!"] == 0 && !c.skipped[n] {
+			if times[n]+times[n+"!"] == 0 && !c.skipped[n] && !c.purged[n] {
 				t.Errorf("%s never came", n)
+			}
+			if times[n] > 0 && c.purged[n] && !c.crashed[ids[n]] {
+				t.Errorf("%s came, and was given up", n)
 			}
 			if times[n+"!"] > 0 && !c.skipped[n] {
 				t.Errorf("%s was skipped by nobody", n)
@@ -220,7 +234,7 @@ func (c *chance) judge(t *testing.T, w *world) {
 
 func (c *chance) allSkipped(doc string, from, to uint64) bool {
 	for seq := from; seq <= to; seq++ {
-		if !c.skipped[fmt.Sprintf("%s/%d", doc, seq)] {
+		if n := fmt.Sprintf("%s/%d", doc, seq); !c.skipped[n] && !c.purged[n] {
 			return false
 		}
 	}

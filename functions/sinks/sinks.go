@@ -13,6 +13,7 @@
 //	secret.go       a new secret for a sink
 //	signing.go      the key pairs of an organization
 //	probe.go        a test event, now; and a check of the sink
+//	compare.go      what was acknowledged against the log; comparisons.go, asked for and by night
 //	preview.go      a filter tried on what has happened
 //	deadletter.go   list, inspect, redrive, skip, purge; bulk.go, many at once
 //	replays.go      ask for a replay, list, cancel
@@ -87,6 +88,7 @@ type Metrics interface {
 	Parked(kind string)
 	Retried(kind string)
 	Unjudged(kind string)              // a filter failed on an event, which was delivered
+	Incomplete(kind string, n int)     // sinks, each in each formation, that lack what they are owed
 	Took(kind string, d time.Duration) // from storing a change to its acknowledgement
 	Lag(kind string, events, bytes uint64, seconds float64)
 }
@@ -97,6 +99,7 @@ func (noMetrics) Delivered(string, int)               {}
 func (noMetrics) Parked(string)                       {}
 func (noMetrics) Retried(string)                      {}
 func (noMetrics) Unjudged(string)                     {}
+func (noMetrics) Incomplete(string, int)              {}
 func (noMetrics) Took(string, time.Duration)          {}
 func (noMetrics) Lag(string, uint64, uint64, float64) {}
 
@@ -167,7 +170,7 @@ func (a *Admin) onPing(ctx context.Context, _ cloudevents.Event) error {
 		}
 		err = errors.Join(err, a.Bus.Publish(ctx, event.LogAppended(key, position, a.Now())))
 	}
-	return errors.Join(err, a.measure(ctx))
+	return errors.Join(err, a.measure(ctx), a.compareDue(ctx))
 }
 
 // measure reports how far each kind of sink is behind, all organizations together.

@@ -30,19 +30,20 @@ type sinkPatch struct {
 }
 
 type sinkWire struct {
-	ID         string          `json:"sink_id"`
-	Kind       delivery.Kind   `json:"kind"`
-	Formations []string        `json:"formations"`
-	Config     json.RawMessage `json:"config"`
-	Format     delivery.Format `json:"format"`
-	Filter     *filter.Spec    `json:"filter,omitempty"`
-	Retry      *delivery.Retry `json:"retry,omitempty"`
-	Start      delivery.Start  `json:"start"`
-	State      delivery.State  `json:"state"`
-	Reason     string          `json:"reason,omitempty"`
-	Lag        lagWire         `json:"lag"`
-	CreatedAt  time.Time       `json:"created_at"`
-	Secret     string          `json:"secret,omitempty"` // only in the answer that made the sink
+	ID           string          `json:"sink_id"`
+	Kind         delivery.Kind   `json:"kind"`
+	Formations   []string        `json:"formations"`
+	Config       json.RawMessage `json:"config"`
+	Format       delivery.Format `json:"format"`
+	Filter       *filter.Spec    `json:"filter,omitempty"`
+	Retry        *delivery.Retry `json:"retry,omitempty"`
+	Start        delivery.Start  `json:"start"`
+	State        delivery.State  `json:"state"`
+	Reason       string          `json:"reason,omitempty"`
+	Lag          lagWire         `json:"lag"`
+	CreatedAt    time.Time       `json:"created_at"`
+	Completeness *nightlyWire    `json:"completeness,omitempty"` // only of one sink, once it was compared
+	Secret       string          `json:"secret,omitempty"`       // only in the answer that made the sink
 }
 
 type lagWire struct {

@@ -70,6 +70,17 @@ func (s *Store) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 	})
 }
 
+// Snapshot is the store as of one moment.
+type Snapshot struct {
+	queries
+}
+
+// InSnapshot runs fn on the store as of one moment. It locks nothing, but what it
+// takes long for the database has to keep.
+func (s *Store) InSnapshot(ctx context.Context, fn func(s *Snapshot) error) error {
+	return s.db.Snapshot(ctx, func(tx *sql.Tx) error { return fn(&Snapshot{queries{q: s.db.Dialect(tx)}}) })
+}
+
 // Precise cuts a time to what both databases keep: microseconds, UTC.
 func Precise(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 

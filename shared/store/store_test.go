@@ -46,6 +46,13 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"a claim is one sink's alone":       testClaims,
 	"receipts":                          testReceipts,
 	"omissions":                         testOmissions,
+	"comparisons":                       testCompared,
+	"a snapshot is of one moment":       testSnapshot,
+	"replays":                           testReplays,
+	"starts":                            testStarts,
+	"a sink is changed":                 testUpdateSink,
+	"attempts are bounded":              testAttempts,
+	"a filter that is changed":          testOweAnew,
 	"organizations do not see others":   testIsolation,
 }
 

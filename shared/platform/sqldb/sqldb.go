@@ -169,6 +169,21 @@ func (db *DB) InTx(ctx context.Context, fn func(*sql.Tx) error) error {
 	return fmt.Errorf("transaction lost %d times: %w", txAttempts, err)
 }
 
+// Snapshot runs fn in a transaction that only reads, and sees the database as of
+// one moment. It holds up nobody.
+func (db *DB) Snapshot(ctx context.Context, fn func(*sql.Tx) error) error {
+	var options *sql.TxOptions
+	if db.Engine == Postgres {
+		options = &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
+	}
+	tx, err := db.read.BeginTx(ctx, options) // SQLite's readers see one moment anyway
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // there is nothing to commit
+	return fn(tx)
+}
+
 func (db *DB) once(ctx context.Context, fn func(*sql.Tx) error) error {
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {

@@ -30,6 +30,7 @@ type Metrics struct {
 	lagEvents  *prometheus.GaugeVec
 	lagSeconds *prometheus.GaugeVec
 	lagBytes   *prometheus.GaugeVec
+	incomplete *prometheus.GaugeVec
 	took       *prometheus.HistogramVec
 
 	patterns, kinds, whats bounded
@@ -63,6 +64,7 @@ func NewMetrics() *Metrics {
 		unjudged:   counters("delivery_unjudged_total", "Events that a filter failed on, which were delivered, by kind of sink.", "kind"),
 		lagEvents:  gauges("delivery_lag_events", "Events that are not yet delivered, by kind of sink.", "kind"),
 		lagSeconds: gauges("delivery_lag_seconds", "Age of the oldest event that is not yet delivered, by kind of sink.", "kind"),
+		incomplete: gauges("delivery_incomplete", "Sinks, each in each formation, whose last comparison with the log found something wrong, by kind of sink.", "kind"),
 		lagBytes:   gauges("delivery_lag_bytes", "What the events that are not yet delivered weigh in the log, about, by kind of sink.", "kind"),
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: prefix + "delivery_seconds", Help: "Time from storing a change until a sink has acknowledged its event, by kind of sink.",
@@ -76,7 +78,7 @@ func NewMetrics() *Metrics {
 	m.registry.MustRegister(
 		m.requests, m.duration,
 		m.captured, m.refused, m.sessions, m.opened,
-		m.delivered, m.parked, m.retried, m.unjudged, m.lagEvents, m.lagSeconds, m.lagBytes, m.took,
+		m.delivered, m.parked, m.retried, m.unjudged, m.lagEvents, m.lagSeconds, m.lagBytes, m.took, m.incomplete,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
@@ -144,6 +146,12 @@ func (m *Metrics) Lag(kind string, events, bytes uint64, seconds float64) {
 	m.lagEvents.WithLabelValues(kind).Set(float64(events))
 	m.lagBytes.WithLabelValues(kind).Set(float64(bytes))
 	m.lagSeconds.WithLabelValues(kind).Set(seconds)
+}
+
+// Incomplete says how many sinks of this kind, each in each formation, lack what
+// they are owed, as far as the last comparisons tell.
+func (m *Metrics) Incomplete(kind string, n int) {
+	m.incomplete.WithLabelValues(m.kinds.value(kind)).Set(float64(n))
 }
 
 const prefix = "peat_gateway_"
