@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
+	"slices"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
@@ -136,7 +138,9 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 }
 
 // reconfigure merges a patch into a sink's configuration. Secrets that the patch
-// does not mention stay what they were. It returns a secret that was made anew.
+// does not mention stay what they were, as long as they go to where they went: else
+// whoever may change a sink could have them sent to himself. It returns a secret
+// that was made anew.
 func (a *Admin) reconfigure(ctx context.Context, sink *delivery.Sink, patch json.RawMessage) (string, error) {
 	merged, err := mergePatch(sink.Config, patch)
 	if err != nil {
@@ -147,6 +151,9 @@ func (a *Admin) reconfigure(ctx context.Context, sink *delivery.Sink, patch json
 		return "", fault.Unavailable.Wrap(err, "the key service does not answer")
 	}
 	defer clear(prior)
+	if leadsElsewhere(sink.Config, merged) {
+		prior = ownSecrets(prior)
+	}
 	made, err := kinds[sink.Kind].parse(merged, prior, a.Settings.Settings)
 	if err != nil {
 		return "", err
@@ -191,4 +198,64 @@ func mergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
 		}
 	}
 	return json.Marshal(into)
+}
+
+// leadsElsewhere reports whether a configuration names a host that the one before
+// did not.
+func leadsElsewhere(before, after json.RawMessage) bool {
+	known := map[string]bool{}
+	for _, h := range hosts(before) {
+		known[h] = true
+	}
+	return slices.ContainsFunc(hosts(after), func(h string) bool { return !known[h] })
+}
+
+// hosts is every host, with its port, that a configuration of any kind names.
+func hosts(config json.RawMessage) []string {
+	var out []string
+	var walk func(name string, v any)
+	walk = func(name string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for name, inside := range v {
+				walk(name, inside)
+			}
+		case []any:
+			for _, inside := range v {
+				walk(name, inside)
+			}
+		case string:
+			switch name {
+			case "url", "urls", "token_url":
+				if u, err := url.Parse(v); err == nil {
+					out = append(out, u.Scheme+"://"+u.Host)
+				}
+			case "brokers", "server_name":
+				out = append(out, v)
+			}
+		}
+	}
+	var v any
+	_ = json.Unmarshal(config, &v)
+	walk("", v)
+	return out
+}
+
+// ownSecrets is what of a sink's secrets never leaves us: keys that sign.
+func ownSecrets(secrets []byte) []byte {
+	var all, own map[string]json.RawMessage
+	if secrets == nil || json.Unmarshal(secrets, &all) != nil {
+		return nil
+	}
+	own = map[string]json.RawMessage{}
+	for _, name := range []string{"secret", "previous"} {
+		if v, ok := all[name]; ok {
+			own[name] = v
+		}
+	}
+	out, err := json.Marshal(own)
+	if err != nil {
+		return nil
+	}
+	return out
 }

@@ -74,7 +74,7 @@ type Sink struct {
 	Formations []string        // names, or AllFormations alone
 	Config     json.RawMessage // as the kind defines it, without secrets
 	Sealed     []byte          // the secrets, in an envelope; nil if there are none
-	Claim      string          // what no other sink of the kind may have; only when made
+	Claim      string          // what no other sink of the kind may have; empty is nothing
 	Format     Format
 	Filter     filter.Spec
 	Retry      *Retry // nil: the operator's ladder

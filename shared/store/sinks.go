@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,17 +14,18 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
-const sinkColumns = `org_id, sink_id, kind, formations, config, sealed, format, start_at, state, reason, created_at, retry, filter, revision`
+const sinkColumns = `org_id, sink_id, kind, formations, config, sealed, format, start_at, state, reason, created_at, retry, filter, revision, claim`
 
 func scanSink(r row) (delivery.Sink, error) {
 	var s delivery.Sink
 	var formations, config, start, retry, filter string
+	var claim sql.NullString
 	var created int64
 	if err := r.Scan(&s.Org, &s.ID, &s.Kind, &formations, &config, &s.Sealed, &s.Format, &start, &s.State, &s.Reason, &created,
-		&retry, &filter, &s.Revision); err != nil {
+		&retry, &filter, &s.Revision, &claim); err != nil {
 		return delivery.Sink{}, err
 	}
-	s.Config, s.CreatedAt = json.RawMessage(config), fromMicros(created)
+	s.Config, s.CreatedAt, s.Claim = json.RawMessage(config), fromMicros(created), claim.String
 	if !strings.HasPrefix(start, "{") {
 		start = `"` + start + `"` // as it was written before there were others
 	}
@@ -71,7 +73,7 @@ func (tx *Tx) CreateSink(ctx context.Context, s delivery.Sink) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO sinks (`+sinkColumns+`, claim) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+	_, err = tx.q.ExecContext(ctx, `INSERT INTO sinks (`+sinkColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
 		s.Org, s.ID, s.Kind, string(formations), string(s.Config), s.Sealed, s.Format, start, s.State, s.Reason, micros(s.CreatedAt),
 		retry, filter, s.Revision, claim)
 	switch {

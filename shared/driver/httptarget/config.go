@@ -63,7 +63,11 @@ func (c *Config) Parse(prior Secrets, s driver.Settings, ours ...string) (Secret
 	shown := make(map[string]string, len(c.Headers))
 	out.Headers = make(map[string]string, len(c.Headers))
 	for name, value := range c.Headers {
-		if old, ok := prior.Headers[name]; ok && value == driver.Sealed {
+		if value == driver.Sealed {
+			old, ok := prior.Headers[name]
+			if !ok {
+				return Secrets{}, driver.Invalid("config/headers/"+name, "has no value yet, or the sink leads elsewhere now: it must be given")
+			}
 			value = old
 		}
 		out.Headers[name], shown[name] = value, driver.Sealed
