@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/functions/documents"
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/functions/watcher"
@@ -24,6 +25,12 @@ type Router interface {
 	Routes() []web.Route
 }
 
+// Drainer is a Part that holds answers open, as streams do. Drain ends them, so
+// that a server which is shutting down need not wait for them.
+type Drainer interface {
+	Drain()
+}
+
 // Entry is one function of the catalog.
 type Entry struct {
 	Name string
@@ -36,6 +43,7 @@ func Catalog() []Entry {
 	return []Entry{
 		{"orgs", openOrgs},
 		{"watcher", openWatcher},
+		{"documents", openDocuments},
 		{"sinks", openSinks},
 		{"sink-webhook", openDelivery(delivery.Webhook)},
 		{"sink-cloudevents", openDelivery(delivery.CloudEvents)},
@@ -82,6 +90,16 @@ func openWatcher(ctx context.Context, h *Host) (Part, error) {
 			MaxMessageBytes: int(h.Settings.MaxMessageBytes), MaxSessions: h.Settings.MaxSessions, DocumentIdle: h.Settings.DocumentIdle,
 		},
 	})
+}
+
+func openDocuments(ctx context.Context, h *Host) (Part, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return documents.New(documents.Deps{
+		Store: st, Log: h.Log, Now: time.Now, Settings: documents.Settings{MaxWaiting: h.Settings.MaxStreams},
+	}), nil
 }
 
 func openSinks(ctx context.Context, h *Host) (Part, error) {

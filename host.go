@@ -18,6 +18,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/file"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
@@ -45,6 +46,7 @@ type Settings struct {
 	AttemptTimeout  time.Duration
 	MaxMessageBytes int64
 	MaxSessions     int
+	MaxStreams      int
 	DocumentIdle    time.Duration
 	LogLevel        string
 	Tracing         telemetry.TracingOptions
@@ -72,6 +74,7 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 		MaxMessageBytes: e.Bytes("PEAT_MAX_MESSAGE_BYTES", 64<<20,
 			"longest message a peer may send; a first sync sends a document's whole history in one"),
 		MaxSessions:  e.Int("PEAT_MAX_SESSIONS", 2_000, "sync sessions at once in this process"),
+		MaxStreams:   e.Int("PEAT_MAX_STREAMS", 1_000, "event streams and waiting requests at once in this process; one organization may have a fourth"),
 		DocumentIdle: e.Duration("PEAT_DOCUMENT_IDLE", time.Minute, "how long an untouched document stays in memory"),
 	}
 	s.LogLevel = e.String("PEAT_LOG_LEVEL", "info", "debug, info, warn or error")
@@ -256,7 +259,7 @@ func (h *Host) sinkDeps(ctx context.Context) (sinks.Deps, error) {
 		Settings: sinks.Settings{
 			Settings: driver.Settings{
 				SinkDir: h.Settings.FileSinkDir, NATSURL: h.Settings.NATSURL, AllowPrivate: h.Settings.AllowPrivate,
-				AttemptTimeout: h.Settings.AttemptTimeout, Stdout: os.Stdout,
+				AttemptTimeout: h.Settings.AttemptTimeout, Stdout: file.NewOutput(os.Stdout),
 			},
 			Holder: h.Settings.Holder, Budget: h.Settings.DeliveryBudget,
 			Ladder: delivery.Ladder{Steps: h.Settings.RetryLadder, For: h.Settings.RetryFor},

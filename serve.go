@@ -121,6 +121,15 @@ func (s *Serving) Ready(ctx context.Context) error {
 	return st.Ping(ctx)
 }
 
+// Drain ends the answers that functions hold open.
+func (s *Serving) Drain() {
+	for _, part := range s.parts {
+		if d, ok := part.(Drainer); ok {
+			d.Drain()
+		}
+	}
+}
+
 // Close lets the functions go, the last opened first.
 func (s *Serving) Close() error {
 	var errs []error

@@ -33,8 +33,18 @@ type session struct {
 	ended  error               // why, valid after frames is closed
 }
 
-// dial opens the socket. status is that of the answer to the upgrade.
+// dial opens the socket until the test ends. status is that of the answer to the
+// upgrade.
 func dial(t testing.TB, url string) (conn *websocket.Conn, status int, err error) {
+	t.Helper()
+	if conn, status, err = connect(t, url); err == nil {
+		t.Cleanup(func() { conn.CloseNow() })
+	}
+	return conn, status, err
+}
+
+// connect opens the socket.
+func connect(t testing.TB, url string) (conn *websocket.Conn, status int, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -44,7 +54,6 @@ func dial(t testing.TB, url string) (conn *websocket.Conn, status int, err error
 	}
 	if err == nil {
 		conn.SetReadLimit(64 << 20)
-		t.Cleanup(func() { conn.CloseNow() })
 	}
 	return conn, status, err
 }
@@ -56,6 +65,12 @@ func open(t testing.TB, url, id string) *session {
 	if err != nil {
 		t.Fatalf("dial: status %d: %v", status, err)
 	}
+	return begin(t, conn, id)
+}
+
+// begin joins.
+func begin(t testing.TB, conn *websocket.Conn, id string) *session {
+	t.Helper()
 	s := &session{t: t, conn: conn, id: id, frames: make(chan map[string]any, 1000)}
 	go func() {
 		defer close(s.frames)

@@ -6,6 +6,7 @@
 //	kill_test.go      SIGKILL at seeded moments, failing receivers
 //	isolation_test.go a sink that hangs, a document that is refused
 //	input_test.go     hostile peers and bad tickets
+//	pull_test.go      receivers that fetch: pages, streams, across a kill
 //	demo_test.go      the README's commands and the demonstration
 //
 //	gateway_test.go   the process          api_test.go       its REST API
@@ -40,9 +41,9 @@ func TestMain(m *testing.M) {
 
 // built holds the programs under test, each built once.
 var built struct {
-	once, demoOnce sync.Once
-	dir            string
-	err, demoErr   error
+	once, demoOnce, natsOnce sync.Once
+	dir                      string
+	err, demoErr, natsErr    error
 }
 
 // peat returns the path of the program, built on first use.
@@ -74,6 +75,21 @@ func demoPeer(t testing.TB) string {
 	})
 	if built.demoErr != nil {
 		t.Fatal(built.demoErr)
+	}
+	return path
+}
+
+// natsServer builds a NATS server of the version that go.mod names, to be a process
+// that can be killed.
+func natsServer(t testing.TB) string {
+	t.Helper()
+	peat(t)
+	path := filepath.Join(built.dir, "nats-server")
+	built.natsOnce.Do(func() {
+		built.natsErr = build(t, "CGO_ENABLED=0", "build", "-o", path, "github.com/nats-io/nats-server/v2")
+	})
+	if built.natsErr != nil {
+		t.Fatal(built.natsErr)
 	}
 	return path
 }

@@ -60,7 +60,7 @@ func dev(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer func() { _ = listener.Close() }()
-	nats, err := natsd.New(filepath.Join(*data, "nats"), natsPort())
+	nats, err := devNATS(filepath.Join(*data, "nats"))
 	if err != nil {
 		return fmt.Errorf("embedded NATS server: %w", err)
 	}
@@ -105,16 +105,15 @@ func devLog(dir string, demo bool, stderr io.Writer) (io.Writer, func(), error) 
 	return f, func() { _ = f.Close() }, nil
 }
 
-// natsPort is NATS's own port if it is free, so that its tools find the server
-// without being told; otherwise any.
-func natsPort() int {
+// devNATS listens on NATS's own port, so that its tools find the server without
+// being told; on any other if that is taken. Only trying tells: another process
+// may take it the moment after it was seen to be free.
+func devNATS(dir string) (*natsd.Server, error) {
 	const usual = 4222
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", usual))
-	if err != nil {
-		return -1
+	if nats, err := natsd.New(dir, usual); err == nil {
+		return nats, nil
 	}
-	_ = l.Close()
-	return usual
+	return natsd.New(dir, natsd.AnyPort)
 }
 
 // devToken is the administrator's token: the one that is set, or one made once

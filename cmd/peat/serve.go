@@ -63,6 +63,8 @@ func listen(ctx context.Context, listener net.Listener, serving *gateway.Serving
 		Handler: serving, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 	}
+	// Shutdown waits for answers to end, which those of event streams do not.
+	server.RegisterOnShutdown(serving.Drain)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {

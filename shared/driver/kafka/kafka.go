@@ -71,7 +71,7 @@ func Open(o driver.Opening) (driver.Driver, error) {
 // settleTime is for how long a delivery itself waits for a cluster that is about to
 // be ready: a topic that is just being made, a partition between two leaders. It
 // would be a pity to lose a rung of the ladder to that.
-const settleTime = 3 * time.Second
+const settleTime = 5 * time.Second
 
 // Deliver produces the partitions side by side, each in order.
 func (d *kafkaTopic) Deliver(ctx context.Context, batch []driver.Event, until time.Time) []driver.Outcome {

@@ -54,6 +54,9 @@ func readMetadata(a *answer, version int16) (*cluster, error) {
 			}
 			t.partitions[n] = p
 		}
+		if version >= 8 {
+			a.int32() // what we may do with it
+		}
 		m.topics[name] = t
 		if a.err != nil {
 			break

@@ -171,11 +171,22 @@ func (d *natsStream) prepare(parent context.Context, link *natsLink) error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(parent, d.limit)
 	defer cancel()
-	info, err := d.ensureStream(ctx, link.js)
-	if err != nil {
+	// A right that is missing is told beside the answer, which then never comes.
+	var denied error
+	var watch sync.WaitGroup
+	watch.Go(func() {
 		select {
-		case err = <-link.said: // rather than that no answer came
-		default:
+		case denied = <-link.said:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	info, err := d.ensureStream(ctx, link.js)
+	cancel()
+	watch.Wait()
+	if err != nil {
+		if denied != nil {
+			err = denied
 		}
 		return err
 	}

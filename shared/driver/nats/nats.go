@@ -4,7 +4,8 @@
 //	subject.go  names that cannot be taken for others
 //	link.go     one connection
 //	stream.go   the stream, made or looked at
-//	publish.go  messages and their acknowledgements
+//	queue.go    what of a batch goes next
+//	publish.go  messages and their acknowledgements, and why order holds
 //	assess.go   how safe an acknowledged event is
 package nats
 

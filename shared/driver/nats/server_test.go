@@ -367,3 +367,28 @@ func TestNATSStreamOptionsThatAreRefused(t *testing.T) {
 		t.Errorf("TLS options for the operator's server: %v", err)
 	}
 }
+
+// A user needs no more rights than the manual says, and what is missing is told at
+// once and not by silence.
+func TestNATSNeedsFewRights(t *testing.T) {
+	const rights = `authorization { users: [{ user: me, password: hush, permissions: {
+  publish: [%s], subscribe: ["_INBOX.>"] } }] }`
+	const api = `"$JS.API.STREAM.INFO.x", "$JS.API.STREAM.CREATE.x"`
+	for name, tc := range map[string]struct{ publish, reason string }{
+		"those of the manual": {`"acme.cdc.>", ` + api, ""},
+		"none to publish":     {api, "ermissions"},
+		"none to the stream":  {`"acme.cdc.>"`, "ermissions"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testenv.StartNATS(t, fmt.Sprintf(rights, tc.publish))
+			d := makeSink(t, with(nil, "url", s.URL(), "stream", "x", "username", "me", "password", "hush"), driver.Settings{})
+			outs := d.Deliver(t.Context(), drivertest.Events("a/1", "a/2"), drivertest.Soon())
+			if tc.reason == "" {
+				drivertest.WantDelivered(t, outs)
+			} else if o := outs[0]; o.Verdict != driver.Retry || !o.Unreachable || !strings.Contains(o.Reason, tc.reason) || outs[1].Verdict != driver.Untried {
+				t.Errorf("%+v", outs)
+			}
+		})
+	}
+}

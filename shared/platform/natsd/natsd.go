@@ -3,10 +3,8 @@
 package natsd
 
 import (
-	"errors"
 	"fmt"
-	"net"
-	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -26,14 +24,6 @@ const startLimit = 30 * time.Second
 // New starts a server that keeps its streams in dir, on the given port or AnyPort.
 // It returns when clients can connect.
 func New(dir string, port int) (*Server, error) {
-	if port != AnyPort {
-		// The server would go on trying for as long as we wait, and not say why.
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			return nil, fmt.Errorf("nats server: %w", err)
-		}
-		_ = l.Close()
-	}
 	s, err := server.NewServer(&server.Options{
 		ServerName: "peat",
 		Host:       "127.0.0.1",
@@ -49,14 +39,49 @@ func New(dir string, port int) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nats server: %w", err)
 	}
+	fatal := &fatal{}
+	s.SetLogger(fatal, false, false)
 	s.Start()
-	if !s.ReadyForConnections(startLimit) {
+	if said := fatal.said(); said != "" || !s.ReadyForConnections(startLimit) {
 		s.Shutdown()
 		s.WaitForShutdown()
-		return nil, errors.New("nats server: does not start")
+		if said == "" {
+			said = "does not start"
+		}
+		return nil, fmt.Errorf("nats server: %s", said)
 	}
 	return &Server{server: s}, nil
 }
+
+// fatal keeps what the server cannot go on after, for example that its port is
+// taken. It listens before Start returns, and has no other way to say that it does
+// not: it would let us wait until the limit.
+type fatal struct {
+	mu   sync.Mutex
+	text string
+}
+
+func (f *fatal) said() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.text
+}
+
+// Fatalf is the server's last word.
+func (f *fatal) Fatalf(format string, v ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.text == "" {
+		f.text = fmt.Sprintf(format, v...)
+	}
+}
+
+// The rest of a server.Logger is not listened to.
+func (*fatal) Noticef(string, ...any) {}
+func (*fatal) Warnf(string, ...any)   {}
+func (*fatal) Errorf(string, ...any)  {}
+func (*fatal) Debugf(string, ...any)  {}
+func (*fatal) Tracef(string, ...any)  {}
 
 // maxPayload is more than the server's default of 1 MiB, since one change may be
 // larger than that.

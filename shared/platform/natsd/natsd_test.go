@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -48,8 +49,8 @@ func TestStreamsSurviveARestartOnTheSamePort(t *testing.T) {
 	if err != nil || string(m.Data) != "kept" {
 		t.Fatalf("%v %v", m, err)
 	}
-	if _, err := natsd.New(t.TempDir(), port); err == nil {
-		t.Error("a second server got the port")
+	if _, err := natsd.New(t.TempDir(), port); err == nil || !strings.Contains(err.Error(), "port") {
+		t.Errorf("a second server on the port: %v", err)
 	}
 }
 

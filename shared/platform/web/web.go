@@ -12,6 +12,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -41,8 +42,9 @@ type Route struct {
 	Pattern string // as http.ServeMux reads it, with a method
 	Need    Role
 	Handle  func(w http.ResponseWriter, r *http.Request) error
-	Stream  bool // holds its connection: no time limit (WebSockets)
-	Quiet   bool // called all the time by machines: logged only if it fails
+	Timeout time.Duration // ends the work on a request; 0 is that of Options
+	Stream  bool          // holds its connection: no time limit (WebSockets, event streams)
+	Quiet   bool          // called all the time by machines: logged only if it fails
 }
 
 // DefaultMaxBody is the longest request body, in bytes, unless Options say otherwise.
@@ -127,7 +129,7 @@ func (m *mux) handle(route Route, w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(ctx)
 	}
 	if !route.Stream {
-		ctx, cancel := context.WithTimeout(r.Context(), m.Timeout)
+		ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(route.Timeout, m.Timeout))
 		defer cancel()
 		r = r.WithContext(ctx)
 		r.Body = http.MaxBytesReader(w, r.Body, m.MaxBody)
@@ -146,7 +148,8 @@ func Handler(h http.Handler) func(http.ResponseWriter, *http.Request) error {
 }
 
 // Server returns a server for h with limits that a slow or silent client cannot
-// outlast. Connections taken over by a handler (WebSockets) are free of them.
+// outlast. Connections taken over by a handler (WebSockets) are free of them; one
+// that answers for longer sets its own, by http.ResponseController, with each write.
 func Server(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,

@@ -215,12 +215,16 @@ func TestTimeLimit(t *testing.T) {
 				return nil
 			}
 		}
-		h := open(web.Options{}, get(waits), web.Route{Pattern: "GET /stream", Need: web.Anyone, Stream: true, Handle: waits})
+		h := open(web.Options{}, get(waits), web.Route{Pattern: "GET /stream", Need: web.Anyone, Stream: true, Handle: waits},
+			web.Route{Pattern: "GET /long", Need: web.Anyone, Timeout: 2 * time.Hour, Handle: waits})
 		if got := serve(t, h, "GET", "/x", ""); got.Code != 503 || got.Header().Get("Retry-After") == "" {
 			t.Errorf("%d %s", got.Code, got.Body)
 		}
 		if got := serve(t, h, "GET", "/stream", ""); got.Code != 200 {
 			t.Errorf("a stream was cut: %d", got.Code)
+		}
+		if got := serve(t, h, "GET", "/long", ""); got.Code != 200 {
+			t.Errorf("a route with a longer limit was cut: %d", got.Code)
 		}
 	})
 }
@@ -262,6 +266,52 @@ func TestAHandlerCanTakeOverItsConnection(t *testing.T) {
 	got, _ := bufio.NewReader(resp.Body).ReadString(0)
 	if resp.StatusCode != 101 || got != "hello" {
 		t.Errorf("%d %q", resp.StatusCode, got)
+	}
+}
+
+// A long answer reaches its reader piece by piece, and the handler's own limits
+// hold instead of the server's, which here have passed before it begins.
+func TestAHandlerCanStream(t *testing.T) {
+	heard := make(chan struct{})
+	h := open(web.Options{}, web.Route{Pattern: "GET /stream", Need: web.Anyone, Stream: true, Handle: func(w http.ResponseWriter, r *http.Request) error {
+		out := http.NewResponseController(w)
+		for _, piece := range []string{"one\n", "two\n"} {
+			if err := out.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
+				return err
+			}
+			if _, err := io.WriteString(w, piece); err != nil {
+				return err
+			}
+			if err := out.Flush(); err != nil {
+				return err
+			}
+			select {
+			case <-heard:
+			case <-r.Context().Done():
+				return r.Context().Err()
+			}
+		}
+		return nil
+	}})
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config = web.Server(h, slog.New(slog.DiscardHandler))
+	srv.Config.WriteTimeout = time.Nanosecond
+	srv.Start()
+	defer srv.Close()
+	resp, err := srv.Client().Get(srv.URL + "/stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	lines := bufio.NewReader(resp.Body)
+	for _, want := range []string{"one\n", "two\n"} {
+		if got, err := lines.ReadString('\n'); got != want || err != nil {
+			t.Fatalf("%q %v, want %q before the handler goes on", got, err, want)
+		}
+		heard <- struct{}{}
+	}
+	if rest, err := io.ReadAll(lines); len(rest) > 0 || err != nil {
+		t.Errorf("the end: %q %v", rest, err)
 	}
 }
 
