@@ -101,6 +101,21 @@ func (s *side) burst(rng *rand.Rand) []stretch {
 	return out
 }
 
+// split divides every document's stretch among so many waves, so that a document
+// that waits for its sink meets with more of itself.
+func split(burst []stretch, n int) [][]stretch {
+	waves := make([][]stretch, n)
+	for _, s := range burst {
+		for w := range n {
+			part := stretch{s.history, s.from + (s.to-s.from)*w/n, s.from + (s.to-s.from)*(w+1)/n}
+			if part.from < part.to {
+				waves[w] = append(waves[w], part)
+			}
+		}
+	}
+	return waves
+}
+
 // run is one episode: peers write, something goes wrong while that is being
 // delivered, everything is whole again, and every sink is judged.
 func (a *arena) run(n int, rng *rand.Rand) {
@@ -148,9 +163,12 @@ func (a *arena) run(n int, rng *rand.Rand) {
 		})
 	}
 	for i, s := range a.sides {
+		waves := split(bursts[i], 1+rng.IntN(4))
 		wg.Go(func() {
-			if err := s.author.bring(bursts[i], campaignLimit); err != nil {
-				fail("%s: %v", s.org, err)
+			for _, w := range waves {
+				if err := s.author.bring(w, campaignLimit); err != nil {
+					fail("%s: %v", s.org, err)
+				}
 			}
 		})
 	}
