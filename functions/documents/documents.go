@@ -30,6 +30,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/pace"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -80,6 +81,7 @@ type Function struct {
 	Deps
 	bells *bells
 	seats *seats
+	pace  *pace.Pace
 }
 
 // New returns the function. Close ends whoever waits.
@@ -89,6 +91,7 @@ func New(d Deps) *Function {
 		Deps:  d,
 		bells: newBells(d.Store.Position, d.Settings.Look, d.Log),
 		seats: newSeats(d.Settings.MaxWaiting),
+		pace:  pace.New(),
 	}
 }
 

@@ -4,6 +4,9 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // getEvents answers with the events after a cursor that the caller keeps.
@@ -39,6 +42,10 @@ func (f *Function) from(r *http.Request, log *reader) (uint64, error) {
 // there is told what is the matter.
 func (f *Function) page(w http.ResponseWriter, r *http.Request, log *reader, position uint64, q query) error {
 	ctx := r.Context()
+	perSecond, err := f.afford(ctx, log.key.Org)
+	if err != nil {
+		return err
+	}
 	p, err := f.await(ctx, log, position, q)
 	if err != nil {
 		return err
@@ -81,6 +88,7 @@ func (f *Function) page(w http.ResponseWriter, r *http.Request, log *reader, pos
 			break
 		}
 	}
+	f.pace.Pay(string(log.key.Org), size, perSecond, f.Now())
 	out.WriteString(`],"next":"` + log.cursor(position) + "\"}\n")
 	return out.send()
 }
@@ -117,4 +125,18 @@ func (f *Function) await(ctx context.Context, log *reader, position uint64, q qu
 			return p, ctx.Err()
 		}
 	}
+}
+
+// afford returns how many bytes per second an organization may fetch, sinks and
+// all that it fetches together in this process, and refuses one that is over it.
+func (f *Function) afford(ctx context.Context, org tenant.OrgID) (perSecond int, err error) {
+	o, err := f.Store.Org(ctx, org)
+	if err != nil {
+		return 0, err
+	}
+	perSecond = o.Quotas.MaxCDCBytesPerSecond
+	if wait := f.pace.Until(string(org)).Sub(f.Now()); perSecond > 0 && wait > 0 {
+		return 0, fault.RetryIn(fault.Exhausted.New("the organization's quota max_cdc_bytes_per_second is %d", perSecond), wait)
+	}
+	return perSecond, nil
 }

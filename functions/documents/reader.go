@@ -106,6 +106,18 @@ type piece struct {
 	end    bool // there is nothing after it yet
 }
 
+// bytes is about what the events weigh.
+func (p piece) bytes() int {
+	n := 0
+	for _, c := range p.events {
+		n += len(c.Raw) + len(c.Patches) + eventRoom
+	}
+	return n
+}
+
+// eventRoom is about what an event has beside the change.
+const eventRoom = 700
+
 // after reads the log after a position, up to so many events.
 //
 // The formation is looked at last: if it still is the one that was opened, it was

@@ -46,6 +46,10 @@ const eventName = "document.changed"
 // stream sends the events after a position until its time is over, the client
 // leaves, or the process stops. A client that comes back says how far it was.
 func (f *Function) stream(w http.ResponseWriter, r *http.Request, log *reader, position uint64) error {
+	perSecond, err := f.afford(r.Context(), log.key.Org)
+	if err != nil {
+		return err
+	}
 	leave, err := f.seats.take(log.key.Org)
 	if err != nil {
 		return err
@@ -76,8 +80,27 @@ func (f *Function) stream(w http.ResponseWriter, r *http.Request, log *reader, p
 	told := position // what the client knows of where it is
 	for {
 		rung := f.bells.next(bell)
+		if wait := f.pace.Until(string(log.key.Org)).Sub(f.Now()); perSecond > 0 && wait > 0 {
+			// What has been sent is paid for first. No longer than a heartbeat at a
+			// time, which the client waits for too.
+			select {
+			case <-f.bells.stopped():
+				return nil
+			case <-ctx.Done():
+				return nil
+			case <-time.After(min(wait, f.Settings.Heartbeat)):
+			}
+			if wait > f.Settings.Heartbeat {
+				out.WriteString(":\n\n")
+				if err := out.send(); err != nil {
+					return err
+				}
+			}
+			continue
+		}
 		p, err := log.after(ctx, position, math.MaxInt)
 		if err == nil && len(p.events) > 0 {
+			f.pace.Pay(string(log.key.Org), p.bytes(), perSecond, f.Now())
 			err = pour(out, log, p)
 			told = p.events[len(p.events)-1].Position
 		}

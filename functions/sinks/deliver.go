@@ -80,7 +80,7 @@ func (d *Delivery) pass(ctx context.Context, p pair, until time.Time) (progress,
 	if r.cursor.NextAttemptAt.After(d.Now()) {
 		return progress{next: r.cursor.NextAttemptAt}, nil
 	}
-	if next := d.pace.until(p.key.Org); next.After(d.Now()) {
+	if next := d.pace.Until(string(p.key.Org)); next.After(d.Now()) {
 		return progress{next: next}, nil
 	}
 	k := sinkKey{p.key.Org, p.sink}
@@ -191,7 +191,7 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 			return false, err
 		}
 		more = c.full || !clean
-		if !clean || !time.Now().Before(until) || ctx.Err() != nil || r.pace.until(r.key.Org).After(r.Now()) {
+		if !clean || !time.Now().Before(until) || ctx.Err() != nil || r.pace.Until(string(r.key.Org)).After(r.Now()) {
 			break // what is being read is read again
 		}
 		if !c.full {
@@ -293,7 +293,7 @@ func (r *run) send(ctx context.Context, batch []driver.Event, until time.Time) [
 	for _, it := range batch {
 		bytes += it.Size()
 	}
-	r.pace.pay(r.key.Org, bytes, r.perSecond, r.Now())
+	r.pace.Pay(string(r.key.Org), bytes, r.perSecond, r.Now())
 	ctx, span := r.span(ctx, batch)
 	outs := r.driver.Deliver(ctx, batch, until)
 	r.observe(span, batch, outs)

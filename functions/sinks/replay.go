@@ -19,7 +19,7 @@ func (r *run) deliverReplay(ctx context.Context, until time.Time) (progress, err
 	if err != nil || !ok {
 		return progress{}, err
 	}
-	if next := later(p.NextAttemptAt, r.pace.until(r.key.Org)); next.After(r.Now()) {
+	if next := later(p.NextAttemptAt, r.pace.Until(string(r.key.Org))); next.After(r.Now()) {
 		return progress{next: next}, nil
 	}
 	began := time.Now()

@@ -27,7 +27,7 @@
 //	record.go       writing that down, in one transaction
 //	replay.go       once more, because somebody asked
 //	breaker.go      a sink that does not answer is asked once, not for each formation
-//	pace.go         bytes per second; and courtesy.go, who goes first
+//	courtesy.go     who goes first
 //	span.go         a batch as a span, and how long its events took
 //	leases.go       that nobody else does the same
 //	connections.go  drivers, kept open between batches

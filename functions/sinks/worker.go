@@ -10,6 +10,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/pace"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/turn"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -27,7 +28,7 @@ type Delivery struct {
 	connections *connections
 	leases      *leases
 	breakers    *breakers
-	pace        *pace
+	pace        *pace.Pace
 	courtesy    *courtesy
 	turns       *turn.Queue // of organizations, to write
 	batch       int         // events; batchEvents but in tests
@@ -61,7 +62,7 @@ func NewDelivery(d DeliveryDeps) *Delivery {
 	ctx, stop := context.WithCancel(context.Background())
 	out := &Delivery{
 		DeliveryDeps: d, ctx: ctx, stop: stop, working: map[pair]*worker{}, batch: batchEvents,
-		memories: map[pair]*memory{}, breakers: &breakers{open: map[sinkKey]*breaker{}}, pace: &pace{next: map[tenant.OrgID]time.Time{}}, courtesy: &courtesy{fresh: map[tenant.OrgID]time.Time{}},
+		memories: map[pair]*memory{}, breakers: &breakers{open: map[sinkKey]*breaker{}}, pace: pace.New(), courtesy: &courtesy{fresh: map[tenant.OrgID]time.Time{}},
 		turns:       turn.New(writers),
 		connections: &connections{open: d.openSink, kept: map[sinkKey]*connection{}},
 		leases:      &leases{store: d.Store, holder: d.Settings.Holder, now: d.Now, held: map[pair]*heldLease{}},
