@@ -126,7 +126,9 @@ func (r *run) round(ctx context.Context, lanes []*lane) {
 	}
 	if err != nil {
 		for _, l := range lanes {
-			l.err = errors.Join(err, l.err)
+			if !errors.Is(err, errLate) {
+				l.err = err
+			}
 		}
 		return
 	}
