@@ -102,10 +102,12 @@ func TestOneOfSix(t *testing.T) {
 	for name, other := range sixths(s.documents) {
 		others[name] = &other
 	}
-	compare := func(t *testing.T, took map[string][]time.Duration, base, name string) float64 {
-		ratio := float64(median(took[name])) / float64(median(took[base]))
+	// compare compares how long it took at the given part of the rounds, the fastest first.
+	compare := func(t *testing.T, took map[string][]time.Duration, base, name string, part float64) float64 {
+		at, beside := quantile(took[base], part), quantile(took[name], part)
+		ratio := float64(beside) / float64(at)
 		t.Logf("%d events to each of five sinks: %s %s (of %v), beside one that %s %s (of %v): %.2f times",
-			s.events, base, median(took[base]), took[base], name, median(took[name]), took[name], ratio)
+			s.events, base, at, took[base], name, beside, took[name], ratio)
 		return ratio
 	}
 	s.five(t, nil) // warms everything that gets warm
@@ -117,12 +119,13 @@ func TestOneOfSix(t *testing.T) {
 			if others[name].works {
 				base = healthy
 			}
-			if compare(t, took, base, name) <= most {
+			if compare(t, took, base, name, 0.5) <= most {
 				return
 			}
-			// Once more and closer by turns: the machine may have other work.
+			// Once more, closer by turns. Other work on the machine only adds, and to some
+			// rounds more than to others, so now the faster ones are compared.
 			again := s.rounds(t, 9, map[string]*sixth{base: others[base], name: others[name]})
-			if ratio := compare(t, again, base, name); ratio > most {
+			if ratio := compare(t, again, base, name, 0.25); ratio > most {
 				t.Errorf("five sinks take %.2f times their time beside one that %s, twice more than %.1f", ratio, name, most)
 			}
 		})
@@ -193,7 +196,10 @@ func (s *six) five(t *testing.T, other *sixth) time.Duration {
 	return took
 }
 
-func median(d []time.Duration) time.Duration {
+// quantile is what the given part of them are below.
+func quantile(d []time.Duration, part float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(d))
-	return sorted[len(sorted)/2].Round(time.Millisecond)
+	return sorted[int(part*float64(len(sorted)))].Round(time.Millisecond)
 }
+
+func median(d []time.Duration) time.Duration { return quantile(d, 0.5) }
