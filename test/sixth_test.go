@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,7 +19,11 @@ type sixth struct {
 	config func(t *testing.T) map[string]any
 	// works says that it takes most events, and so costs what any sink costs. Then
 	// the comparison is with six healthy ones, else with five alone.
-	works bool
+	works   bool
+	healthy bool // it does not fail at all
+	// says is in the reason that the gateway gives, so that the sink fails in the way
+	// that is meant. One that has not failed yet has none.
+	says string
 }
 
 // sixths are sinks that fail, each in a way of its own.
@@ -36,16 +41,16 @@ func sixths(documents []history) map[string]sixth {
 			case <-r.Context().Done():
 			}
 		})},
-		"answers 500": {config: receiver(func(w http.ResponseWriter, _ *http.Request, _ []byte) { http.Error(w, "out of order", 500) })},
+		"answers 500": {says: "500", config: receiver(func(w http.ResponseWriter, _ *http.Request, _ []byte) { http.Error(w, "out of order", 500) })},
 		"refuses one document": {works: true, config: receiver(func(w http.ResponseWriter, _ *http.Request, body []byte) {
 			if bytes.Contains(body, []byte(documents[0].id)) {
 				http.Error(w, "not this one", 400)
 			}
 		})},
-		"has a name that does not resolve": {config: func(*testing.T) map[string]any {
+		"has a name that does not resolve": {says: "resolve", config: func(*testing.T) map[string]any {
 			return map[string]any{"url": "http://nosuchhost.invalid/events"}
 		}},
-		"has a certificate that nobody trusts": {config: func(t *testing.T) map[string]any {
+		"has a certificate that nobody trusts": {says: "certificate", config: func(t *testing.T) map[string]any {
 			return map[string]any{"url": bareReceiver(t, httptest.NewTLSServer, func(http.ResponseWriter, *http.Request, []byte) {})}
 		}},
 	}
@@ -91,16 +96,18 @@ func TestOneOfSix(t *testing.T) {
 	peer.leave()
 
 	const alone, healthy = "five alone", "six that are healthy"
-	others := map[string]*sixth{alone: nil, healthy: {config: func(t *testing.T) map[string]any {
+	others := map[string]*sixth{alone: nil, healthy: {healthy: true, config: func(t *testing.T) map[string]any {
 		return map[string]any{"url": bareReceiver(t, httptest.NewServer, func(http.ResponseWriter, *http.Request, []byte) {})}
 	}}}
 	for name, other := range sixths(s.documents) {
 		others[name] = &other
 	}
-	compare := func(t *testing.T, took map[string][]time.Duration, base, name string) float64 {
-		ratio := float64(median(took[name])) / float64(median(took[base]))
+	// compare compares how long it took at the given part of the rounds, the fastest first.
+	compare := func(t *testing.T, took map[string][]time.Duration, base, name string, part float64) float64 {
+		at, beside := quantile(took[base], part), quantile(took[name], part)
+		ratio := float64(beside) / float64(at)
 		t.Logf("%d events to each of five sinks: %s %s (of %v), beside one that %s %s (of %v): %.2f times",
-			s.events, base, median(took[base]), took[base], name, median(took[name]), took[name], ratio)
+			s.events, base, at, took[base], name, beside, took[name], ratio)
 		return ratio
 	}
 	s.five(t, nil) // warms everything that gets warm
@@ -112,12 +119,13 @@ func TestOneOfSix(t *testing.T) {
 			if others[name].works {
 				base = healthy
 			}
-			if compare(t, took, base, name) <= most {
+			if compare(t, took, base, name, 0.5) <= most {
 				return
 			}
-			// Once more and closer by turns: the machine may have other work.
+			// Once more, closer by turns. Other work on the machine only adds, and to some
+			// rounds more than to others, so now the faster ones are compared.
 			again := s.rounds(t, 9, map[string]*sixth{base: others[base], name: others[name]})
-			if ratio := compare(t, again, base, name); ratio > most {
+			if ratio := compare(t, again, base, name, 0.25); ratio > most {
 				t.Errorf("five sinks take %.2f times their time beside one that %s, twice more than %.1f", ratio, name, most)
 			}
 		})
@@ -175,13 +183,23 @@ func (s *six) five(t *testing.T, other *sixth) time.Duration {
 		}
 	}
 	took := time.Since(begin)
+	if other != nil && !other.healthy {
+		within(t, 20*time.Second, "the failing sixth", func() (bool, string) {
+			var it sink
+			s.g.do("GET", fmt.Sprintf("%s/cdc/sinks/%s", s.formation, ids[0]), nil, &it, 200)
+			return it.Lag.Events > 0 && strings.Contains(it.Reason, other.says), fmt.Sprintf("%+v, not %q", it, other.says)
+		})
+	}
 	for _, id := range slices.Backward(ids) {
 		s.g.do("DELETE", fmt.Sprintf("%s/cdc/sinks/%s", s.formation, id), nil, nil, 204)
 	}
 	return took
 }
 
-func median(d []time.Duration) time.Duration {
+// quantile is what the given part of them are below.
+func quantile(d []time.Duration, part float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(d))
-	return sorted[len(sorted)/2].Round(time.Millisecond)
+	return sorted[int(part*float64(len(sorted)))].Round(time.Millisecond)
 }
+
+func median(d []time.Duration) time.Duration { return quantile(d, 0.5) }
