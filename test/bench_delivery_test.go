@@ -156,7 +156,8 @@ func (d *deliveryBench) receive(w http.ResponseWriter, r *http.Request) {
 
 func (d *deliveryBench) nats() {
 	stream := func() string { return fmt.Sprintf("BENCH%d", d.round) }
-	nc, err := nats.Connect(d.g.natsURL)
+	url := startNATSServer(d.b)
+	nc, err := nats.Connect(url)
 	if err != nil {
 		d.b.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func (d *deliveryBench) nats() {
 	if err != nil {
 		d.b.Fatal(err)
 	}
-	d.versus("nats", map[string]any{"subject_prefix": "bench", "stream": "BENCH"}, "nats.go, asynchronous, 256 in flight, synced by the server", func() int {
+	d.versus("nats", map[string]any{"url": url, "subject_prefix": "bench", "stream": "BENCH"}, "nats.go, asynchronous, 256 in flight", func() int {
 		if s, err := js.Stream(d.b.Context(), "BENCH"); err == nil {
 			return int(s.CachedInfo().State.LastSeq)
 		}

@@ -21,7 +21,7 @@ import (
 func benchLatency(b *testing.B, t *table, env []string) {
 	g := startGateway(b, options{env: env})
 	formation := g.formation("acme", "latency")
-	l := measureLatency(b, g, formation, 1000, 10*time.Second)
+	l := measureLatency(b, g, formation, 50, 1000, 10*time.Second)
 	t.row("received → acknowledged to the peer", l.stored.String(), l.note)
 	t.row("in the log → at a webhook", l.delivered.String(), l.note)
 	benchFairness(b, t, env)
@@ -33,9 +33,10 @@ type latency struct {
 	note              string
 }
 
-// measureLatency sends changes evenly to a formation that has one webhook.
-func measureLatency(b *testing.B, g *gateway, formation string, perSecond int, during time.Duration) latency {
-	const documents = 50
+// measureLatency sends changes evenly to a formation that has one webhook. How many
+// documents there are decides which they are, so one number is good for one time.
+func measureLatency(b *testing.B, g *gateway, formation string, documents, perSecond int, during time.Duration) latency {
+	b.Helper()
 	changes := int(during.Seconds()) * perSecond / documents
 	made := histories(documents, changes)
 	s := join(b, g.ticket(formation, nil).URL, "bench")
@@ -59,7 +60,8 @@ func measureLatency(b *testing.B, g *gateway, formation string, perSecond int, d
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	defer receiver.Close()
-	hook := g.sink(formation, "webhook", map[string]any{"url": receiver.URL})
+	var hook sink
+	g.do("POST", formation+"/cdc/sinks", map[string]any{"kind": "webhook", "config": map[string]any{"url": receiver.URL}, "start": "now"}, &hook, 201)
 	go acknowledged(s, func(head [32]byte) {
 		now := time.Now()
 		mu.Lock()
@@ -140,13 +142,14 @@ func benchFairness(b *testing.B, t *table, env []string) {
 	whale := g.formation("whale", "log")
 	minnow := g.formation("minnow", "log")
 	fill(b, g, env, []tenant.Key{{Org: "whale", App: "log"}}, 5000, behind)
+	server := startNATSServer(b)
 	const rounds = 3
 	var alone, beside []time.Duration
 	note := ""
-	for range rounds {
-		alone = append(alone, measureLatency(b, g, minnow, 200, 10*time.Second).delivered.at(99))
-		s := g.sink(whale, "nats", map[string]any{"subject_prefix": "whale", "stream": "WHALE"})
-		beside = append(beside, measureLatency(b, g, minnow, 200, 10*time.Second).delivered.at(99))
+	for n := range rounds {
+		alone = append(alone, measureLatency(b, g, minnow, 50+2*n, 200, 10*time.Second).delivered.at(99))
+		s := g.sink(whale, "nats", map[string]any{"url": server, "subject_prefix": "whale", "stream": fmt.Sprintf("WHALE%d", len(alone))})
+		beside = append(beside, measureLatency(b, g, minnow, 51+2*n, 200, 10*time.Second).delivered.at(99))
 		var got sink
 		g.do("GET", whale+"/cdc/sinks/"+s.ID, nil, &got, 200)
 		note = fmt.Sprintf("%d events of the other were left", got.Lag.Events)
