@@ -173,7 +173,11 @@ func (a *arena) run(n int, rng *rand.Rand) {
 		})
 	}
 	wg.Wait()
+	written := time.Since(began)
 	a.settle(fail)
+	if took := time.Since(began); took > campaignLimit/4 {
+		a.t.Logf("run %d, %s: took %s, of which everything was written and healed after %s", n, names, took, written)
+	}
 	events := a.judge(bursts, allowed, chosen, fail)
 	a.c.ran(chosen, struck, events, time.Since(began))
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -135,37 +136,49 @@ func natsTarget(t testing.TB) *target {
 			defer nc.Close()
 			js, _ := jetstream.New(nc)
 			for next := uint64(1); follow(ctx); {
-				for readNATS(ctx, js, stream(org), next, take) {
-					next++
+				// Where there is one there are more, which are asked for together.
+				for want := 1; ; want = 64 {
+					got := readNATS(ctx, js, stream(org), next, want, take)
+					if next += uint64(got); got < want {
+						break
+					}
 				}
 			}
 		},
 	}
 }
 
-// readNATS reads one message by its number; a consumer would take seconds to
-// notice that its server was gone.
-func readNATS(ctx context.Context, js jetstream.JetStream, stream string, number uint64, take func(arrival)) bool {
+// readNATS reads some messages by their numbers and returns how many there were; a
+// consumer would take seconds to notice that its server was gone.
+func readNATS(ctx context.Context, js jetstream.JetStream, stream string, first uint64, want int, take func(arrival)) (got int) {
 	ctx, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
 	defer cancel()
-	body, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, fmt.Appendf(nil, `{"seq":%d}`, number))
-	if err != nil {
-		return false
+	answers := make([]*nats.Msg, want)
+	var wg sync.WaitGroup
+	for n := range answers {
+		wg.Go(func() {
+			// Without an answer it stays nil.
+			answers[n], _ = js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, fmt.Appendf(nil, `{"seq":%d}`, first+uint64(n)))
+		})
 	}
-	var answer struct {
-		Message *struct {
-			Subject string `json:"subject"`
-			Headers []byte `json:"hdrs"`
-			Data    []byte `json:"data"`
-		} `json:"message"`
+	wg.Wait()
+	for _, a := range answers {
+		var answer struct {
+			Message *struct {
+				Subject string `json:"subject"`
+				Headers []byte `json:"hdrs"`
+				Data    []byte `json:"data"`
+			} `json:"message"`
+		}
+		if a == nil || json.Unmarshal(a.Data, &answer) != nil || answer.Message == nil {
+			return got
+		}
+		got++
+		header, _ := nats.DecodeHeadersMsg(answer.Message.Headers)
+		subject := answer.Message.Subject
+		take(arrival{body: answer.Message.Data, id: header.Get(nats.MsgIdHdr), document: subject[strings.LastIndexByte(subject, '.')+1:]})
 	}
-	if json.Unmarshal(body.Data, &answer) != nil || answer.Message == nil {
-		return false
-	}
-	header, _ := nats.DecodeHeadersMsg(answer.Message.Headers)
-	subject := answer.Message.Subject
-	take(arrival{body: answer.Message.Data, id: header.Get(nats.MsgIdHdr), document: subject[strings.LastIndexByte(subject, '.')+1:]})
-	return true
+	return got
 }
 
 func redisTarget(t testing.TB) *target {
