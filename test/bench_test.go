@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -179,19 +178,6 @@ func benchCapture(b *testing.B, t *table, env []string) {
 	took := time.Since(begin)
 	n := documents * changes
 	t.row("capture", fmt.Sprintf("%.0f changes/s", float64(n)/took.Seconds()), fmt.Sprintf("%d changes of %d documents, bundles of %d", n, documents, bundle))
-}
-
-func percentiles(of map[[32]byte]time.Duration) string {
-	var all []time.Duration
-	for _, d := range of {
-		all = append(all, d)
-	}
-	if len(all) == 0 {
-		return "none"
-	}
-	slices.Sort(all)
-	at := func(p int) time.Duration { return all[min(len(all)-1, len(all)*p/100)].Round(100 * time.Microsecond) }
-	return fmt.Sprintf("p50 %s, p99 %s", at(50), at(99))
 }
 
 // benchMemory: what a document costs that a connected peer has synced and nobody
