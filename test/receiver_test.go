@@ -176,12 +176,6 @@ func (w *webhook) count() int {
 	return len(w.ids)
 }
 
-func (w *webhook) requests(f fate) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.fates[f]
-}
-
 // deliveries returns what it took, in order, and fails the test for what was
 // wrong with any request.
 func (w *webhook) deliveries(t testing.TB) []delivery {
