@@ -70,6 +70,7 @@ func (a *author) try(waiting map[[32]byte]stretch) error {
 			for _, h := range headsOf(data) {
 				delete(waiting, h)
 			}
+			quiet.Reset(silence)
 		case <-quiet.C:
 			return fmt.Errorf("no acknowledgement within %s", silence)
 		}

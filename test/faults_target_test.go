@@ -128,7 +128,8 @@ func natsTarget(t testing.TB) *target {
 		},
 		read: func(ctx context.Context, org string, take func(arrival)) {
 			nc, err := nats.Connect("nats://"+addr.String(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
-				nats.ReconnectWait(10*time.Millisecond), nats.ReconnectJitter(0, 0), nats.ReconnectBufSize(-1))
+				nats.ReconnectWait(10*time.Millisecond), nats.ReconnectJitter(0, 0), nats.ReconnectBufSize(-1),
+				nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // it would print that the server was killed
 			if err != nil {
 				t.Errorf("nats: %v", err)
 				return
