@@ -192,8 +192,7 @@ func TestAcknowledgementsAtOnce(t *testing.T) {
 	w.write("a", "b", "a", "b", "a", "b", "a", "b", "a", "b")
 	w.call("PUT", consumers+"/billing", `{"start":"beginning"}`, 201, nil)
 	var wg sync.WaitGroup
-	cursor := "beginning"
-	for range 10 {
+	for cursor, n := "beginning", 0; n < 10; n++ {
 		cursor = w.page(events + "?limit=1&cursor=" + cursor).Next
 		wg.Go(func() {
 			out := httptest.NewRecorder()
