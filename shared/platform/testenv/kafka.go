@@ -36,8 +36,10 @@ type KafkaServer struct {
 	dir        string
 	temporary  bool // nobody but the leash will remove dir
 	controller string
-	process    *exec.Cmd
-	ended      chan struct{}
+
+	mu      sync.Mutex // a proxy may kill the broker in the middle of a request
+	process *exec.Cmd
+	ended   chan struct{}
 }
 
 // Kafka starts a broker that runs until the test ends. Settings are lines as in
@@ -194,7 +196,9 @@ func (k *KafkaServer) start(t testing.TB) (up bool, said string) {
 		removed = k.dir
 	}
 	release, err := leash(process.Process.Pid, removed)
+	k.mu.Lock()
 	k.process, k.ended = process, ended
+	k.mu.Unlock()
 	go func() {
 		defer close(ended)
 		_ = process.Wait()
@@ -242,13 +246,15 @@ func (k *KafkaServer) Restart(t testing.TB) {
 }
 
 // Kill ends the broker at once, as a crash would. It may be called from any
-// goroutine, but from one at a time; likewise Stop.
+// goroutine; likewise Stop.
 func (k *KafkaServer) Kill() { k.end(os.Kill) }
 
 // Stop lets it close its files and say good-bye.
 func (k *KafkaServer) Stop() { k.end(syscall.SIGTERM) }
 
 func (k *KafkaServer) end(by os.Signal) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.process == nil {
 		return
 	}
