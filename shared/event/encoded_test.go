@@ -56,7 +56,12 @@ func FuzzEncodeChange(f *testing.F) {
 		}
 		for _, format := range []delivery.Format{delivery.Patches, delivery.Raw, delivery.Both} {
 			got := asMap(t, event.EncodeChange(key, c, format, nil).AppendJSON(nil))
-			if diff := cmp.Diff(sdk(t, event.DocumentChanged(key, c, format)), got); diff != "" {
+			want := sdk(t, event.DocumentChanged(key, c, format))
+			// The SDK trims a subject. Ours is the document's id to the letter: two ids
+			// that differ in a blank are two documents.
+			quoted, _ := json.Marshal(document)
+			want["subject"] = asMap(t, []byte(`{"is":`+string(quoted)+`}`))["is"]
+			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s (-sdk +ours):\n%s", format, diff)
 			}
 		}
