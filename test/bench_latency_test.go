@@ -148,13 +148,13 @@ func benchFairness(b *testing.B, t *table, env []string) {
 	note := ""
 	for n := range rounds {
 		alone = append(alone, measureLatency(b, g, minnow, 50+2*n, 200, 10*time.Second).delivered.at(99))
-		s := g.sink(whale, "nats", map[string]any{"url": server, "subject_prefix": "whale", "stream": fmt.Sprintf("WHALE%d", len(alone))})
+		s := g.sink(whale, "nats", map[string]any{"url": server, "subject_prefix": fmt.Sprint("whale", n), "stream": fmt.Sprint("WHALE", n)})
 		beside = append(beside, measureLatency(b, g, minnow, 51+2*n, 200, 10*time.Second).delivered.at(99))
 		var got sink
 		g.do("GET", whale+"/cdc/sinks/"+s.ID, nil, &got, 200)
 		note = fmt.Sprintf("%d events of the other were left", got.Lag.Events)
-		if got.Lag.Events == 0 {
-			b.Error("the other organization had caught up; the comparison means nothing")
+		if got.Lag.Events == 0 || got.Lag.Events == behind {
+			b.Error("the other organization had caught up, or got nothing; the comparison means nothing")
 		}
 		g.do("DELETE", whale+"/cdc/sinks/"+s.ID, nil, nil, 204)
 	}
