@@ -142,14 +142,8 @@ func (a *Admin) post(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	a.Notify()
-	lag, err := a.lag(r.Context(), sink)
-	if err != nil {
-		return err
-	}
-	out := wireSink(sink, lag)
-	out.Secret = made.Once
 	w.Header().Set("Location", r.URL.Path+"/"+sink.ID)
-	return web.WriteJSON(w, http.StatusCreated, out)
+	return a.show(w, r, http.StatusCreated, sink, made.Once)
 }
 
 // parse checks a request and makes the sink it asks for.
@@ -285,12 +279,15 @@ func (a *Admin) get(w http.ResponseWriter, r *http.Request) error {
 	return web.WriteJSON(w, http.StatusOK, out)
 }
 
-func (a *Admin) write(w http.ResponseWriter, r *http.Request, sink delivery.Sink) error {
+// show answers with a sink, and with a secret that was made for it just now, if any.
+func (a *Admin) show(w http.ResponseWriter, r *http.Request, status int, sink delivery.Sink, once string) error {
 	lag, err := a.lag(r.Context(), sink)
 	if err != nil {
 		return err
 	}
-	return web.WriteJSON(w, http.StatusOK, wireSink(sink, lag))
+	out := wireSink(sink, lag)
+	out.Secret = once
+	return web.WriteJSON(w, status, out)
 }
 
 func (a *Admin) delete(w http.ResponseWriter, r *http.Request) error {

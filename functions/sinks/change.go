@@ -65,7 +65,7 @@ func (a *Admin) move(w http.ResponseWriter, r *http.Request, to delivery.State, 
 	}
 	a.Notify()
 	sink.State, sink.Reason = to, reason
-	return a.write(w, r, sink)
+	return a.show(w, r, http.StatusOK, sink, "")
 }
 
 // patch changes a sink's configuration, format, filter or ladder. What was sent
@@ -128,13 +128,7 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	a.Notify()
-	lag, err := a.lag(r.Context(), sink)
-	if err != nil {
-		return err
-	}
-	out := wireSink(sink, lag)
-	out.Secret = once
-	return web.WriteJSON(w, http.StatusOK, out)
+	return a.show(w, r, http.StatusOK, sink, once)
 }
 
 // reconfigure merges a patch into a sink's configuration. Secrets that the patch

@@ -67,11 +67,5 @@ func (a *Admin) rotateSecret(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	a.Notify()
-	lag, err := a.lag(r.Context(), sink)
-	if err != nil {
-		return err
-	}
-	out := wireSink(sink, lag)
-	out.Secret = made.Once
-	return web.WriteJSON(w, http.StatusOK, out)
+	return a.show(w, r, http.StatusOK, sink, made.Once)
 }
