@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
@@ -165,8 +166,9 @@ func (s queries) DocumentChanges(ctx context.Context, key tenant.Key, document s
 }
 
 func (s queries) readChanges(ctx context.Context, limit, maxBytes int, where string, key tenant.Key, args ...any) ([]change.Settled, error) {
-	rows, err := s.q.QueryContext(ctx, fmt.Sprintf(`SELECT %s FROM changes WHERE org_id = $1 AND app_id = $2 AND %s LIMIT %d`,
-		changeColumns, where, limit), append([]any{key.Org, key.App}, args...)...)
+	args = append(append([]any{key.Org, key.App}, args...), limit)
+	rows, err := s.q.QueryContext(ctx, `SELECT `+changeColumns+` FROM changes
+		WHERE org_id = $1 AND app_id = $2 AND `+where+` LIMIT $`+strconv.Itoa(len(args)), args...)
 	if err != nil {
 		return nil, err
 	}
