@@ -266,3 +266,14 @@ func TestKeyDoesNotPrint(t *testing.T) {
 		}
 	}
 }
+
+func TestKeysThatWereReplaced(t *testing.T) {
+	old, other := testKey(t, 1), testKey(t, 3)
+	k, err := audit.ParseKey(strings.Repeat("02", 32) + ",\n" + strings.Repeat("01", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k.Public() != testKey(t, 2).Public() || !k.Owns(k.Public()) || !k.Owns(old.Public()) || k.Owns(other.Public()) {
+		t.Error("the first signs, and all of them count")
+	}
+}

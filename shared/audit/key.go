@@ -7,27 +7,42 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/keyfile"
 )
 
-// Key is what heads are signed with. It does not print.
+// maxKeys bounds how many keys there may be.
+const maxKeys = 8
+
+// Key is what heads are signed with. It may hold those that were used before, too:
+// what they signed is the gateway's own still. It does not print.
 type Key struct {
-	// A pointer to a string: fmt follows one to a slice where it does not ask for Format.
-	seed *string
+	// All seeds, one after the other. A pointer to a string: fmt follows one to a
+	// slice where it does not ask for Format.
+	seeds *string
 }
 
-// ParseKey reads an Ed25519 seed of 64 hexadecimal characters. Its errors quote nothing.
+// ParseKey reads an Ed25519 seed of 64 hexadecimal characters, or several with
+// commas or line ends between them, the newest first. Its errors quote nothing.
 func ParseKey(s string) (Key, error) {
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != ed25519.SeedSize {
-		return Key{}, fmt.Errorf("an audit key is %d hexadecimal characters; this is something else, of %d bytes", 2*ed25519.SeedSize, len(s))
+	var seeds []byte
+	for _, part := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == '\n' || r == '\r' || r == ' ' }) {
+		b, err := hex.DecodeString(part)
+		if err != nil || len(b) != ed25519.SeedSize {
+			return Key{}, fmt.Errorf("an audit key is %d hexadecimal characters; this is something else, of %d bytes", 2*ed25519.SeedSize, len(part))
+		}
+		if [ed25519.SeedSize]byte(b) == [ed25519.SeedSize]byte{} {
+			return Key{}, errors.New("an audit key of zeros proves nothing")
+		}
+		seeds = append(seeds, b...)
 	}
-	if [ed25519.SeedSize]byte(b) == [ed25519.SeedSize]byte{} {
-		return Key{}, errors.New("an audit key of zeros proves nothing")
+	if n := len(seeds) / ed25519.SeedSize; n == 0 || n > maxKeys {
+		return Key{}, fmt.Errorf("there must be 1 to %d audit keys, and there are %d", maxKeys, n)
 	}
-	seed := string(b)
-	return Key{&seed}, nil
+	all := string(seeds)
+	return Key{&all}, nil
 }
 
 // LoadOrCreateKey reads the key in a file, or makes one there if there is none.
@@ -43,10 +58,27 @@ func LoadOrCreateKey(path string) (Key, error) {
 	return k, nil
 }
 
-// Public is the key that checks what this one signed.
-func (k Key) Public() PublicKey { return PublicKey(k.private().Public().(ed25519.PublicKey)) }
+// Public is the key that checks what this one signs.
+func (k Key) Public() PublicKey { return publicOf(k.private()) }
 
-func (k Key) private() ed25519.PrivateKey { return ed25519.NewKeyFromSeed([]byte(*k.seed)) }
+func publicOf(private ed25519.PrivateKey) PublicKey {
+	return PublicKey(private.Public().(ed25519.PublicKey))
+}
+
+// Owns reports whether what the public key checks was signed by this key or by one
+// that it replaced.
+func (k Key) Owns(public PublicKey) bool {
+	for seed := range slices.Chunk([]byte(*k.seeds), ed25519.SeedSize) {
+		if publicOf(ed25519.NewKeyFromSeed(seed)) == public {
+			return true
+		}
+	}
+	return false
+}
+
+func (k Key) private() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed([]byte((*k.seeds)[:ed25519.SeedSize]))
+}
 
 // Format hides the key from every verb of fmt.
 func (Key) Format(f fmt.State, _ rune) { io.WriteString(f, "[secret]") }

@@ -117,10 +117,10 @@ func (s queries) AuditChains(ctx context.Context, after tenant.OrgID, limit int)
 	return collect(rows, err, scanChain)
 }
 
-// UnsignedChains is AuditChains of those that have entries after their newest head.
+// UnsignedChains is AuditChains of those that do not end at their newest head.
 func (s queries) UnsignedChains(ctx context.Context, after tenant.OrgID, limit int) ([]Chain, error) {
 	rows, err := s.q.QueryContext(ctx, `SELECT `+chainColumns+` FROM audit_chains
-		WHERE org_id > $1 AND signed < seq ORDER BY org_id LIMIT $2`, after, limit)
+		WHERE org_id > $1 AND signed <> seq ORDER BY org_id LIMIT $2`, after, limit)
 	return collect(rows, err, scanChain)
 }
 
@@ -133,7 +133,13 @@ const linkBatch = 512
 // turns, and all of it is one transaction, so that a crash leaves nothing behind.
 func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID) (int, error) {
 	n := 0
-	err := s.InTx(ctx, func(tx *Tx) error {
+	// Most who ask find nothing to do, and shall not wait for a writer's turn.
+	var waits bool
+	err := s.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM audit WHERE org_id = $1 AND seq = 0)`, org).Scan(&waits)
+	if err != nil || !waits {
+		return 0, err
+	}
+	err = s.InTx(ctx, func(tx *Tx) error {
 		n = 0
 		c, err := tx.lockChain(ctx, org)
 		if err != nil {
