@@ -37,7 +37,13 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, url: "sqlite:" + t.TempDir() + "/store.db", now: time.Date(2026, 3, 4, 5, 6, 7, 123_456_000, time.UTC)}
+	return newWorldAt(t, "sqlite:"+t.TempDir()+"/store.db")
+}
+
+// newWorldAt is newWorld on a database that may be there already.
+func newWorldAt(t *testing.T, url string) *world {
+	t.Helper()
+	w := &world{t: t, url: url, now: time.Date(2026, 3, 4, 5, 6, 7, 123_456_000, time.UTC)}
 	st, err := store.Open(t.Context(), w.url)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/faultpoint"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -94,10 +95,12 @@ func (f *Function) seal(ctx context.Context, org tenant.OrgID) (store.Chain, err
 		if at == c.Seq && hash != c.Hash {
 			return c, altered(c.Org, at)
 		}
+		faultpoint.Hit("audit-sign/checked")
 		head := f.Key.Head(org, at, hash, store.Precise(f.Now()))
 		if err := f.Store.InTx(ctx, func(tx *store.Tx) error { return tx.AddAuditHead(ctx, head) }); err != nil {
 			return c, err
 		}
+		faultpoint.Hit("audit-sign/committed")
 		c.Signed = at
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/faultpoint"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -158,21 +159,25 @@ func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID) (int, error) {
 			}
 			waiting[i], c.Seq, c.Hash = e, e.Seq, e.Hash
 		}
+		faultpoint.Hit("audit-link/read")
 		for rest := waiting; len(rest) > 0; {
 			size := sizeFor(len(rest))
 			if err := tx.placeEntries(ctx, org, rest[:size]); err != nil {
 				return err
 			}
 			rest = rest[size:]
+			faultpoint.Hit("audit-link/placed")
 		}
 		n = len(waiting)
 		_, err = tx.q.ExecContext(ctx, `UPDATE audit_chains SET seq = $2, hash = $3, since = $4 WHERE org_id = $1`,
 			org, c.Seq, c.Hash.String(), c.Since)
+		faultpoint.Hit("audit-link/moved")
 		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("link audit entries: %w", err)
 	}
+	faultpoint.Hit("audit-link/committed")
 	return n, nil
 }
 
@@ -307,6 +312,7 @@ func (tx *Tx) AddAuditHead(ctx context.Context, h audit.Head) error {
 		ON CONFLICT (org_id, seq) DO NOTHING`, h.Org, h.Seq, h.Hash.String(), micros(h.At), h.Key[:], h.Signature[:]); err != nil {
 		return fmt.Errorf("keep audit head: %w", err)
 	}
+	faultpoint.Hit("audit-sign/kept")
 	res, err := tx.q.ExecContext(ctx, `UPDATE audit_chains SET signed = CASE WHEN signed < $2 THEN $2 ELSE signed END WHERE org_id = $1 AND seq >= $2`, h.Org, h.Seq)
 	return affected(res, err, fault.NotFound, "no audit chain of %q that goes to %d", h.Org, h.Seq)
 }
