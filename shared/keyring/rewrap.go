@@ -101,6 +101,9 @@ func reason(err error) string {
 		{fault.Unavailable, "the key service does not answer"},
 		{errBusy, "others keep changing it"},
 		{errOther, "what was sealed anew did not open to the same"},
+		{envelope.ErrNotEnvelope, "it is not sealed at all"},
+		{envelope.ErrVersion, "it is of a version that is not known here"},
+		{envelope.ErrTruncated, "it ends too early"},
 		{envelope.ErrTampered, "it does not open: not ours or not intact"},
 	} {
 		if errors.Is(err, known.err) {

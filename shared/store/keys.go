@@ -38,6 +38,15 @@ func SealedKinds() []string {
 	return out
 }
 
+// SealedTables lists the tables of the kinds; the column is always sealed.
+func SealedTables() []string {
+	out := make([]string, len(sealedTables))
+	for i, t := range sealedTables {
+		out[i] = t.table
+	}
+	return out
+}
+
 func sealedTableOf(kind string) (sealedTable, error) {
 	for _, t := range sealedTables {
 		if t.kind == kind {
