@@ -147,8 +147,10 @@ func (tx *Tx) CreateFormation(ctx context.Context, f tenant.Formation) error {
 		return fault.Conflict.New("formation %q exists already", f.App)
 	case sqldb.IsMissingParent(err):
 		return fault.NotFound.New("no organization %q", f.Org)
+	case err != nil:
+		return err
 	}
-	return err
+	return tx.openLedger(ctx, f)
 }
 
 // DestroyFormation removes a formation with its keys, tickets, documents, log and
