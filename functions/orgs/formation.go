@@ -106,7 +106,11 @@ func (f *Function) listFormations(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	list := web.NewList(formations, page, func(f tenant.Formation) string { return string(f.App) })
-	return web.WriteJSON(w, http.StatusOK, web.MapList(list, wireFormation))
+	out := web.MapList(list, wireFormation)
+	if err := f.showSealed(r, org, out.Items); err != nil {
+		return err
+	}
+	return web.WriteJSON(w, http.StatusOK, out)
 }
 
 func (f *Function) getFormation(w http.ResponseWriter, r *http.Request) error {
@@ -118,7 +122,24 @@ func (f *Function) getFormation(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return web.WriteJSON(w, http.StatusOK, wireFormation(formation))
+	out := []formationWire{wireFormation(formation)}
+	if err := f.showSealed(r, key.Org, out); err != nil {
+		return err
+	}
+	return web.WriteJSON(w, http.StatusOK, out[0])
+}
+
+// showSealed marks those of an organization's formations, in their order, that are
+// known to be sealed.
+func (f *Function) showSealed(r *http.Request, org tenant.OrgID, formations []formationWire) error {
+	if len(formations) == 0 {
+		return nil
+	}
+	sealed, err := f.Store.Shut(r.Context(), org, formations[0].App, formations[len(formations)-1].App)
+	for i := range formations {
+		formations[i].Sealed = sealed[formations[i].App]
+	}
+	return err
 }
 
 // deleteFormation destroys a formation: keys, log and all. Its name may be used

@@ -29,6 +29,7 @@ type world struct {
 	t        *testing.T
 	store    *store.Store
 	keys     envelope.KeyProvider
+	deps     orgs.Deps
 	notified int
 	http.Handler
 }
@@ -58,6 +59,7 @@ func newWorld(t *testing.T, change ...func(*orgs.Deps)) *world {
 	for _, c := range change {
 		c(&d)
 	}
+	w.deps = d
 	mux := web.Mux(orgs.New(d).Routes(), web.Options{Authorize: access.NewBootstrap(token).Authorize})
 	w.Handler = openapitest.New(t).Handler(t, mux)
 	return w

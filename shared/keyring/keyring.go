@@ -147,7 +147,7 @@ func (k *Keyring) open(ctx context.Context, rec envelope.Record, blob []byte) ([
 }
 
 // key returns the key of an id, if the record's organization may use it.
-func (k *Keyring) key(rec envelope.Record, id string) (envelope.KeyProvider, error) {
+func (k *Keyring) key(rec envelope.Record, id string) (*cached, error) {
 	if k.deps.Allowed != nil && !k.deps.Allowed(tenant.OrgID(rec.Org), id) {
 		return nil, fmt.Errorf("%w: %q may not use %q", errNoKey, rec.Org, id)
 	}
