@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
-	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -26,7 +26,7 @@ import (
 // Deps is everything this function needs, and nothing it does not.
 type Deps struct {
 	Store  *store.Store
-	Keys   envelope.KeyProvider
+	Keys   *keyring.Keyring
 	Random io.Reader // of seeds
 	Notify func()    // the outbox has something in it
 	Log    *slog.Logger

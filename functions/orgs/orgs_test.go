@@ -15,6 +15,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/openapi/openapitest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/goldentest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -50,7 +51,7 @@ func newWorld(t *testing.T, change ...func(*orgs.Deps)) *world {
 	}
 	w := &world{t: t, store: st, keys: keys}
 	d := orgs.Deps{
-		Store: st, Keys: keys, Random: rand.NewChaCha8([32]byte{1}), Notify: func() { w.notified++ },
+		Store: st, Keys: keyring.Single(keys), Random: rand.NewChaCha8([32]byte{1}), Notify: func() { w.notified++ },
 		// More precise than the store: what is answered must be what is kept.
 		Now: func() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.FixedZone("", 3600)) },
 	}
