@@ -24,8 +24,7 @@ import (
 type VaultOptions struct {
 	Address   *url.URL               // see TrustedURL
 	Token     func() (string, error) // asked before every request, as an agent may change it; see FixedToken
-	Namespace string                 // sent as X-Vault-Namespace; may be empty
-	Mount     string                 // of the Transit engine; empty is "transit"
+	Namespace string                 // of the token, and above that of every key; empty is the root's
 	CA        []byte                 // certificates that the server's is checked against, PEM; empty is the system's
 	Timeout   time.Duration          // of a call with all its attempts; 0 is 10 seconds
 	Log       *slog.Logger
@@ -42,8 +41,8 @@ type Vault struct {
 	renewer sync.WaitGroup
 }
 
-// vaultPath is a mount, a namespace or the name of a key: words with slashes
-// between them, and nothing that a URL would understand differently.
+// vaultPath is words with slashes between them, and nothing that a URL would
+// understand differently.
 var vaultPath = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$`)
 
 // NewVault returns a Vault, which asks for nothing yet but watches over the token
@@ -55,9 +54,9 @@ func NewVault(o VaultOptions) (*Vault, error) {
 	if err := TrustedURL(o.Address); err != nil {
 		return nil, err
 	}
-	o.Mount, o.Namespace = strings.Trim(cmp.Or(o.Mount, "transit"), "/"), strings.Trim(o.Namespace, "/")
-	if !vaultPath.MatchString(o.Mount) || o.Namespace != "" && !vaultPath.MatchString(o.Namespace) {
-		return nil, errors.New("a mount or namespace of vault is made of letters, digits, dots, dashes, underscores and slashes")
+	o.Namespace = strings.Trim(o.Namespace, "/")
+	if o.Namespace != "" && !vaultPath.MatchString(o.Namespace) {
+		return nil, errors.New("a namespace of vault is made of letters, digits, dots, dashes, underscores and slashes")
 	}
 	if o.Transport == nil {
 		network := http.DefaultTransport.(*http.Transport).Clone()
@@ -88,15 +87,22 @@ func (v *Vault) Close() error {
 	return nil
 }
 
-// Key returns the key of a name.
-func (v *Vault) Key(name string) (*VaultKey, error) {
-	if !vaultPath.MatchString(name) || strings.Contains(name, "/") {
-		return nil, errors.New("a key of vault is named by letters, digits, dots, dashes and underscores")
+// Key returns the key at a path, MOUNT/NAME or NAMESPACE/MOUNT/NAME: the whole
+// path, with the token's namespace at its beginning.
+func (v *Vault) Key(path string) (*VaultKey, error) {
+	k := &VaultKey{vault: v, id: "vault:" + path}
+	if !vaultPath.MatchString(path) || !validKeyID(k.id) {
+		return nil, errors.New("the path of a key in vault is too long, or made of something else than letters, digits, dots, dashes, underscores and slashes")
 	}
-	k := &VaultKey{vault: v, name: name, id: "vault:" + strings.TrimPrefix(v.o.Namespace+"/", "/") + v.o.Mount + "/" + name}
-	if !validKeyID(k.id) {
-		return nil, errors.New("namespace, mount and name of a key of vault are too long together")
+	below, ok := path, true
+	if v.o.Namespace != "" {
+		below, ok = strings.CutPrefix(path, v.o.Namespace+"/")
 	}
+	name := strings.LastIndexByte(below, '/')
+	if !ok || name < 0 {
+		return nil, errors.New("the path of a key in vault is NAMESPACE/MOUNT/NAME, with the namespace of the settings at its beginning, if there is one")
+	}
+	k.mount, k.name = below[:name], below[name+1:]
 	return k, nil
 }
 
@@ -105,8 +111,8 @@ func (v *Vault) Key(name string) (*VaultKey, error) {
 // derived: a derived key opens nothing that was sealed without a context, as
 // version 1 is.
 type VaultKey struct {
-	vault    *Vault
-	name, id string
+	vault           *Vault
+	id, mount, name string
 }
 
 // KeyID implements KeyProvider. The server's address is no part of it: that may
@@ -140,7 +146,7 @@ func (k *VaultKey) Wrap(ctx context.Context, rec Record, dek []byte) ([]byte, er
 		Data struct{ Ciphertext string }
 	}
 	in := transitRequest{Plaintext: dek, AssociatedData: transitBinding(rec)}
-	if err := k.vault.call(ctx, http.MethodPost, k.vault.o.Mount+"/encrypt/"+k.name, in, &out); err != nil {
+	if err := k.vault.call(ctx, http.MethodPost, k.mount+"/encrypt/"+k.name, in, &out); err != nil {
 		return nil, err
 	}
 	wrapped := []byte(out.Data.Ciphertext)
@@ -159,7 +165,7 @@ func (k *VaultKey) Unwrap(ctx context.Context, rec Record, wrapped []byte) ([]by
 		Data struct{ Plaintext []byte }
 	}
 	in := transitRequest{Ciphertext: string(wrapped), AssociatedData: transitBinding(rec)}
-	if err := k.vault.call(ctx, http.MethodPost, k.vault.o.Mount+"/decrypt/"+k.name, in, &out); err != nil {
+	if err := k.vault.call(ctx, http.MethodPost, k.mount+"/decrypt/"+k.name, in, &out); err != nil {
 		return nil, err
 	}
 	return out.Data.Plaintext, nil

@@ -35,9 +35,10 @@ func openVault(t testing.TB, o envelope.VaultOptions) *envelope.Vault {
 	return v
 }
 
+// vaultKey returns a key of kmstest's server, which has one namespace and one mount.
 func vaultKey(t testing.TB, v *envelope.Vault, name string) *envelope.VaultKey {
 	t.Helper()
-	key, err := v.Key(name)
+	key, err := v.Key("mesh/transit/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,9 +60,8 @@ func TestVault(t *testing.T) {
 		return envelopetest.Service{
 			Open: open(name), Other: open(other),
 			Refusals: map[string]func(t *testing.T){
-				"the key is deleted":      func(*testing.T) { server.Delete(name) },
-				"the policy denies it":    func(*testing.T) { server.Deny(name) },
-				"encryption is forbidden": func(*testing.T) { server.Deny(name) },
+				"the key is deleted":   func(*testing.T) { server.Delete(name) },
+				"the policy denies it": func(*testing.T) { server.Deny(name) },
 			},
 			Faults: &server.Faults,
 			Stumbles: map[string]http.HandlerFunc{
@@ -93,7 +93,7 @@ func TestVaultRefusals(t *testing.T) {
 			token := server.Token(0, 0, false)
 			at := server.Key()
 			key := vaultKey(t, openVault(t, envelope.VaultOptions{
-				Address: server.URL, Namespace: "/" + server.Namespace + "/", Mount: "transit/", Token: envelope.FixedToken(token),
+				Address: server.URL, Namespace: "/" + server.Namespace + "/", Token: envelope.FixedToken(token),
 			}), at)
 			wrapped, err := key.Wrap(t.Context(), genesisOf("acme"), make([]byte, 32))
 			if err != nil {
@@ -164,7 +164,7 @@ func TestVaultAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := kmstest.NewVault().Listen(t)
-			key := vaultKey(t, openVault(t, envelope.VaultOptions{Address: server.URL, Token: envelope.FixedToken("x")}), "key")
+			key := vaultKey(t, openVault(t, envelope.VaultOptions{Address: server.URL, Namespace: "mesh", Token: envelope.FixedToken("x")}), "key")
 			server.Always(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(answer)) })
 			if got, err := key.Wrap(t.Context(), genesisOf("acme"), make([]byte, 32)); !errors.Is(err, envelope.ErrUnavailable) || got != nil {
 				t.Errorf("Wrap: %d bytes, %v", len(got), err)
@@ -217,8 +217,7 @@ func TestVaultIsRefused(t *testing.T) {
 		"no TLS to another machine": {Address: &url.URL{Scheme: "http", Host: "vault.example.com"}, Token: token},
 		"a password in the address": {Address: &url.URL{Scheme: "https", Host: "vault", User: url.UserPassword("a", "secret")}, Token: token},
 		"a query":                   {Address: &url.URL{Scheme: "https", Host: "vault", RawQuery: "a=secret"}, Token: token},
-		"a mount that climbs":       {Address: &url.URL{Scheme: "https", Host: "vault"}, Token: token, Mount: "transit/../sys"},
-		"a mount with a query":      {Address: &url.URL{Scheme: "https", Host: "vault"}, Token: token, Mount: "transit?x"},
+		"a namespace that climbs":   {Address: &url.URL{Scheme: "https", Host: "vault"}, Token: token, Namespace: "mesh/../sys"},
 		"a namespace of two lines":  {Address: &url.URL{Scheme: "https", Host: "vault"}, Token: token, Namespace: "a\nb"},
 		"an authority that is none": {Address: &url.URL{Scheme: "https", Host: "vault"}, Token: token, CA: []byte("x")},
 	} {
@@ -229,11 +228,59 @@ func TestVaultIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	v := openVault(t, envelope.VaultOptions{Address: &url.URL{Scheme: "https", Host: "127.0.0.1:1"}, Token: token})
-	for _, bad := range []string{"", ".", "..", "a/b", "a b", "a?b", "a%2fb", strings.Repeat("a", 250)} {
-		if _, err := v.Key(bad); err == nil {
-			t.Errorf("the key %q was taken", bad)
-		}
+}
+
+func TestVaultKeyPath(t *testing.T) {
+	for name, tc := range map[string]struct {
+		namespace, path, want string // want is what is asked for; empty is a refusal
+	}{
+		"a mount":                           {"", "transit/key", "/v1/transit/encrypt/key"},
+		"a mount in a mount":                {"", "mesh/transit/key", "/v1/mesh/transit/encrypt/key"},
+		"a namespace":                       {"mesh", "mesh/transit/key", "/v1/transit/encrypt/key"},
+		"an organization's namespace below": {"mesh", "mesh/acme/transit/key.1", "/v1/acme/transit/encrypt/key.1"},
+		"another namespace":                 {"mesh", "evil/transit/key", ""},
+		"one that begins like it":           {"mesh", "meshes/transit/key", ""},
+		"no mount":                          {"", "key", ""},
+		"no mount in the namespace":         {"mesh", "mesh/key", ""},
+		"nothing":                           {"", "", ""},
+		"a step up":                         {"", "transit/../sys/seal", ""},
+		"a dot":                             {"", "transit/.", ""},
+		"an empty step":                     {"", "transit//key", ""},
+		"a slash before":                    {"", "/transit/key", ""},
+		"a slash after":                     {"", "transit/key/", ""},
+		"a space":                           {"", "transit/a b", ""},
+		"a query":                           {"", "transit/a?b", ""},
+		"an escape":                         {"", "transit/a%2fb", ""},
+		"a line more":                       {"", "transit/key\n", ""},
+		"too much":                          {"", "transit/" + strings.Repeat("a", 250), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var server kmstest.Faults
+			got := make(chan string, 100)
+			server.Always(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					got <- r.Header.Get("X-Vault-Namespace") + r.URL.EscapedPath()
+				}
+				kmstest.VaultError(http.StatusForbidden, "permission denied")(w, r)
+			})
+			v := openVault(t, envelope.VaultOptions{
+				Address: &url.URL{Scheme: "https", Host: "vault"}, Token: envelope.FixedToken("hvs.x"), Namespace: tc.namespace,
+				Transport: kmstest.Transport{Server: &server},
+			})
+			key, err := v.Key(tc.path)
+			if err != nil || tc.want == "" {
+				if err == nil || tc.want != "" {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if _, err := key.Wrap(t.Context(), genesisOf("acme"), make([]byte, 32)); !errors.Is(err, envelope.ErrKeyRefused) {
+				t.Error(err)
+			}
+			if asked := <-got; asked != tc.namespace+tc.want || key.KeyID() != "vault:"+tc.path {
+				t.Errorf("asked for %s as %s", asked, key.KeyID())
+			}
+		})
 	}
 }
 
