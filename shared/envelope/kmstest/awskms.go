@@ -104,7 +104,7 @@ type kmsRequest struct {
 
 func (k *KMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", k.Now().UTC().Format(http.TimeFormat))
-	if answer := k.instead(); answer != nil {
+	if answer := k.instead(r); answer != nil {
 		answer(w, r)
 		return
 	}

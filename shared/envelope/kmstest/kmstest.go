@@ -21,6 +21,7 @@ type Faults struct {
 	mu     sync.Mutex
 	queue  []http.HandlerFunc
 	always http.HandlerFunc
+	watch  func(*http.Request)
 	seen   int
 }
 
@@ -38,6 +39,13 @@ func (f *Faults) Always(answer http.HandlerFunc) {
 	f.always = answer
 }
 
+// Watch has every request shown to a function before it is answered.
+func (f *Faults) Watch(watch func(*http.Request)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watch = watch
+}
+
 // Seen returns how many requests there were.
 func (f *Faults) Seen() int {
 	f.mu.Lock()
@@ -47,11 +55,18 @@ func (f *Faults) Seen() int {
 
 // ServeHTTP answers as told, and otherwise that there is nothing here.
 func (f *Faults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if answer := f.instead(); answer != nil {
-		answer(w, r)
-		return
-	}
-	http.NotFound(w, r)
+	f.Before(http.NotFoundHandler()).ServeHTTP(w, r)
+}
+
+// Before returns next with these faults before it.
+func (f *Faults) Before(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if answer := f.instead(r); answer != nil {
+			answer(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Listen serves nothing but what it is told, for as long as the test lives.
@@ -68,10 +83,13 @@ func listen(t testing.TB, h http.Handler) *url.URL {
 }
 
 // instead returns what is to answer a request, or nil for the service itself.
-func (f *Faults) instead() http.HandlerFunc {
+func (f *Faults) instead(r *http.Request) http.HandlerFunc {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen++
+	if f.watch != nil {
+		f.watch(r)
+	}
 	if len(f.queue) > 0 {
 		next := f.queue[0]
 		f.queue = f.queue[1:]

@@ -163,7 +163,7 @@ type vaultFailure struct {
 func (e vaultFailure) Error() string { return e.text }
 
 func (v *Vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if answer := v.instead(); answer != nil {
+	if answer := v.instead(r); answer != nil {
 		answer(w, r)
 		return
 	}
@@ -197,7 +197,7 @@ func (v *Vault) answer(r *http.Request, body []byte) (any, error) {
 	}
 	token := v.tokens[r.Header.Get("X-Vault-Token")]
 	if token == nil || !token.expires.IsZero() && !time.Now().Before(token.expires) {
-		return nil, errDenied
+		return nil, vaultFailure{http.StatusForbidden, "permission denied"}
 	}
 	path := strings.TrimPrefix(r.URL.Path, "/v1/")
 	switch mount, rest, _ := strings.Cut(path, "/"); {
