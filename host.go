@@ -181,10 +181,12 @@ func (h *Host) Keys(ctx context.Context) (*keyring.Keyring, error) {
 	if h.keys != nil {
 		return h.keys, nil
 	}
-	if h.keys, err = h.Settings.Keys.openKeys(st); err != nil {
+	keys, closeKeys, err := h.Settings.Keys.openKeys(st, h.Log)
+	if err != nil {
 		return nil, err
 	}
-	h.closes = append(h.closes, h.keys.Close)
+	h.keys = keys
+	h.closes = append(h.closes, closeKeys)
 	return h.keys, nil
 }
 
