@@ -32,6 +32,11 @@ type Service struct {
 // makes a new key.
 func RunService(t *testing.T, start func(t *testing.T) Service) {
 	Run(t, start(t).Open)
+	t.Run("it binds", func(t *testing.T) {
+		if err := envelope.Check(t.Context(), start(t).Open(t), mine); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("every byte counts", func(t *testing.T) {
 		s := start(t)
 		p := s.Open(t)
