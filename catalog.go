@@ -116,6 +116,6 @@ func openDelivery(kinds ...delivery.Kind) func(context.Context, *Host) (Part, er
 		if err != nil {
 			return nil, err
 		}
-		return sinks.NewDelivery(sinks.DeliveryDeps{Deps: deps, Kinds: kinds}), nil
+		return sinks.NewDelivery(sinks.DeliveryDeps{Deps: deps, Kinds: kinds, Shared: h.deliveries()}), nil
 	}
 }

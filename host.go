@@ -125,6 +125,7 @@ type Host struct {
 	local   *bus.Local // set by Dev: events stay in this process
 	bus     bus.Publisher
 	relay   *relay
+	shared  *sinks.Shared
 	closes  []func() error
 }
 
@@ -225,6 +226,16 @@ func (h *Host) Notify(ctx context.Context) (func(), error) {
 		h.closes = append(h.closes, h.relay.close)
 	}
 	return h.relay.wake, nil
+}
+
+// deliveries is what the deliveries of all kinds have in common.
+func (h *Host) deliveries() *sinks.Shared {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shared == nil {
+		h.shared = sinks.NewShared()
+	}
+	return h.shared
 }
 
 func (h *Host) sinkDeps(ctx context.Context) (sinks.Deps, error) {
