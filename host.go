@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/file"
@@ -23,6 +24,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/telemetry"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 )
 
@@ -34,6 +36,8 @@ type Settings struct {
 	KEK             env.Secret
 	KEKFile         string
 	AdminToken      env.Secret
+	TokenKey        env.Secret
+	TokenKeyFile    string
 	Broker          string
 	PublicURL       *url.URL
 	Holder          string
@@ -62,6 +66,8 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 		KEK:            e.Secret("PEAT_KEK", "key that seals key material, 64 hexadecimal characters"),
 		KEKFile:        e.String("PEAT_KEK_FILE", "", "file that holds PEAT_KEK instead; made if it is not there"),
 		AdminToken:     e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
+		TokenKey:       e.Secret("PEAT_TOKEN_KEY", "key under which tokens are hashed, 64 hexadecimal characters; older ones after it, with commas between them; without it there are no service tokens"),
+		TokenKeyFile:   e.String("PEAT_TOKEN_KEY_FILE", "", "file that holds PEAT_TOKEN_KEY instead; made if it is not there"),
 		Broker:         e.String("K_SINK", "", "address of the broker that takes events; Knative sets it"),
 		PublicURL:      e.URL("PEAT_PUBLIC_URL", "", "how peers reach the watcher; default: as the caller of the API reached it", "http", "https"),
 		Holder:         e.String("HOSTNAME", hostname, "name of this replica in leases"),
@@ -124,6 +130,7 @@ type Host struct {
 	tracing *telemetry.Tracing
 	store   *store.Store
 	keys    envelope.KeyProvider
+	tokens  token.Key
 	local   *bus.Local // set by Dev: events stay in this process
 	bus     bus.Publisher
 	relay   *relay
@@ -198,6 +205,48 @@ func (h *Host) Keys() (envelope.KeyProvider, error) {
 	}
 	h.keys = local
 	return h.keys, nil
+}
+
+// TokenKey is the key under which tokens are hashed.
+func (h *Host) TokenKey() (token.Key, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tokens.IsSet() {
+		return h.tokens, nil
+	}
+	var err error
+	switch {
+	case h.Settings.TokenKey.IsSet():
+		h.tokens, err = token.ParseKey(h.Settings.TokenKey.Reveal())
+	case h.Settings.TokenKeyFile != "":
+		h.tokens, err = token.LoadOrCreateKey(h.Settings.TokenKeyFile)
+	default:
+		return token.Key{}, errors.New("PEAT_TOKEN_KEY or PEAT_TOKEN_KEY_FILE is not set")
+	}
+	if err != nil {
+		return token.Key{}, fmt.Errorf("token key: %w", err)
+	}
+	return h.tokens, nil
+}
+
+// Gate is who lets callers in. Without a token key that is whoever has the
+// administrator's token, and nobody else: so it was before there were others.
+func (h *Host) Gate(ctx context.Context) (access.Gate, error) {
+	gate := access.Gate{Bootstrap: access.NewBootstrap(h.Settings.AdminToken.Reveal())}
+	if !h.Settings.TokenKey.IsSet() && h.Settings.TokenKeyFile == "" {
+		h.Log.Warn("PEAT_TOKEN_KEY is not set: service tokens are not taken here")
+		return gate, nil
+	}
+	key, err := h.TokenKey()
+	if err != nil {
+		return gate, err
+	}
+	st, err := h.Store(ctx)
+	if err != nil {
+		return gate, err
+	}
+	gate.Services = access.NewChecker(access.CheckerDeps{Directory: st, Key: key, Log: h.Log, Now: time.Now})
+	return gate, nil
 }
 
 // Bus is where events go.
