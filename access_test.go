@@ -309,3 +309,64 @@ func (l leaving) Flush() {
 	l.ResponseRecorder.Flush()
 	l.leave()
 }
+
+// TestATokenOfOneFormationReachesNoOther: a sink may serve several formations, and
+// whoever changes it changes what leaves all of them.
+func TestATokenOfOneFormationReachesNoOther(t *testing.T) {
+	g := startAll(t, io.Discard, map[string]string{"PEAT_FILE_SINK_DIR": t.TempDir()})
+	bearer := g.serviceToken(map[string]any{"role": "org-admin", "formations": []string{"logistics"}})
+	ids := map[string]string{}
+	for name, formations := range map[string][]string{"its own": {"logistics"}, "everybody's": {"*"}, "shared": {"logistics", "medevac"}} {
+		body, err := json.Marshal(map[string]any{"kind": "file", "config": map[string]any{"path": strings.ReplaceAll(name, "'", "")}, "formations": formations})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var made struct {
+			ID string `json:"sink_id"`
+		}
+		if err := json.Unmarshal(g.must("POST", "/orgs/acme/cdc/sinks", string(body), 201), &made); err != nil {
+			t.Fatal(err)
+		}
+		ids[name] = made.ID
+	}
+	const base = "/orgs/acme/formations/logistics/cdc/sinks"
+	list := g.call(bearer, "GET", base, "").Body.String()
+	for name, id := range ids {
+		want, shown := 404, name == "its own"
+		if shown {
+			want = 200
+		}
+		if strings.Contains(list, id) != shown {
+			t.Errorf("%s: the list is %s", name, list)
+		}
+		for _, act := range []struct{ method, path, body string }{
+			{"GET", "", ""}, {"PATCH", "", `{"format":"raw"}`}, {"POST", "/pause", ""}, {"GET", "/dead-letters", ""}, {"POST", "/resume", ""},
+		} {
+			if got := g.call(bearer, act.method, base+"/"+id+act.path, act.body); got.Code != want {
+				t.Errorf("%s: %s %s: %d, want %d: %s", name, act.method, act.path, got.Code, want, got.Body)
+			}
+			if got := g.call("token", act.method, base+"/"+id+act.path, act.body); got.Code != 200 {
+				t.Errorf("the administrator, %s: %s %s: %d: %s", name, act.method, act.path, got.Code, got.Body)
+			}
+		}
+	}
+}
+
+// TestAHiddenFormationLooksLikeNone: word for word.
+func TestAHiddenFormationLooksLikeNone(t *testing.T) {
+	g := startAll(t, io.Discard, nil)
+	bearer := g.serviceToken(map[string]any{"role": "org-admin", "formations": []string{"logistics"}})
+	hidden := g.call(bearer, "GET", "/orgs/acme/formations/medevac", "")
+	none := g.call("token", "GET", "/orgs/acme/formations/nowhere", "")
+	said := func(w *httptest.ResponseRecorder, name string) string {
+		var p map[string]any
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+			t.Fatal(err)
+		}
+		delete(p, "request_id")
+		return strings.ReplaceAll(fmt.Sprint(w.Code, p), name, "…")
+	}
+	if a, b := said(hidden, "medevac"), said(none, "nowhere"); a != b {
+		t.Errorf("%s and %s can be told apart", a, b)
+	}
+}

@@ -89,7 +89,14 @@ func (a *Admin) exists(ctx context.Context, sc scope) error {
 	return err
 }
 
-// find returns the sink of the path. One that does not cover the path's formation
+// shows tells whether a sink is seen at the path's formation: one that serves it,
+// and no other that is hidden from the caller. Who changes a sink changes what
+// leaves all of its formations.
+func (sc scope) shows(r *http.Request, s delivery.Sink) bool {
+	return s.Covers(sc.app) && access.FromContext(r.Context()).Reaches(s.Formations)
+}
+
+// find returns the sink of the path. One that is not shown at the path's formation
 // is not found there.
 func (a *Admin) find(r *http.Request) (delivery.Sink, error) {
 	sc, err := scopeOf(r)
@@ -105,7 +112,7 @@ func (a *Admin) find(r *http.Request) (delivery.Sink, error) {
 		return delivery.Sink{}, err
 	}
 	if sc.app != "" {
-		if !sink.Covers(sc.app) {
+		if !sc.shows(r, sink) {
 			return delivery.Sink{}, fault.NotFound.New("no sink %q", sink.ID)
 		}
 		return sink, a.exists(r.Context(), sc)
@@ -251,7 +258,7 @@ func (a *Admin) list(w http.ResponseWriter, r *http.Request) error {
 	list := web.NewList(found, page, func(s delivery.Sink) string { return s.ID })
 	out := web.List[sinkWire]{Items: []sinkWire{}, Next: list.Next}
 	for _, s := range list.Items {
-		if sc.app != "" && !s.Covers(sc.app) {
+		if sc.app != "" && !sc.shows(r, s) {
 			continue
 		}
 		lag, err := a.lag(r.Context(), s)
