@@ -84,7 +84,7 @@ func (s *Serving) mount(ctx context.Context) error {
 	routes = append(routes, openapi.Routes()...)
 	routes = append(routes, s.operations()...)
 	api := web.Mux(routes, web.Options{
-		Log: s.host.Log, Authorize: authorize, Observe: s.host.Metrics.Request, Tracer: s.host.Tracer(),
+		Log: s.host.Log, Authorize: authorize, Recheck: access.Freshness, Observe: s.host.Metrics.Request, Tracer: s.host.Tracer(),
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/", api)
