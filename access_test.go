@@ -132,7 +132,11 @@ type gatewayUnderTest struct {
 	t       *testing.T
 	serving *gateway.Serving
 	host    *gateway.Host
+	admin   string // the administrator's token
 }
+
+// stop lets everything go; what is still to be written is written first.
+func (g *gatewayUnderTest) stop() { _, _ = g.serving.Close(), g.host.Close() }
 
 func startAll(t *testing.T, logs io.Writer, more map[string]string) *gatewayUnderTest {
 	t.Helper()
@@ -144,8 +148,8 @@ func startAll(t *testing.T, logs io.Writer, more map[string]string) *gatewayUnde
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _, _ = s.Close(), host.Close() })
-	g := &gatewayUnderTest{t, s, host}
+	g := &gatewayUnderTest{t, s, host, host.Settings.AdminToken.Reveal()}
+	t.Cleanup(g.stop)
 	g.must("POST", "/orgs", `{"org_id":"acme","display_name":"Acme"}`, 201)
 	g.must("POST", "/orgs/acme/formations", `{"app_id":"logistics"}`, 201)
 	g.must("POST", "/orgs/acme/formations", `{"app_id":"medevac"}`, 201)
@@ -177,7 +181,7 @@ func call(t *testing.T, h http.Handler, token, method, path, body string) *httpt
 // must is a call of the administrator that has to be answered so.
 func (g *gatewayUnderTest) must(method, path, body string, status int) []byte {
 	g.t.Helper()
-	got := g.call("token", method, path, body)
+	got := g.call(g.admin, method, path, body)
 	if got.Code != status {
 		g.t.Fatalf("%s %s: %d, want %d: %s", method, path, got.Code, status, got.Body)
 	}
