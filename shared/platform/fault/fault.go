@@ -42,6 +42,9 @@ const (
 	Unavailable Kind = "unavailable"
 	// Stale: the writer lost its lease; somebody else is in charge now.
 	Stale Kind = "stale"
+	// Sealed: a secret that this needs does not open. Trying again does not help
+	// before somebody has done something about its key.
+	Sealed Kind = "sealed"
 )
 
 // Error makes a Kind usable as a target of errors.Is.

@@ -26,6 +26,7 @@ var statuses = map[fault.Kind]int{
 	fault.UnsupportedMedia: http.StatusUnsupportedMediaType,
 	fault.Exhausted:        http.StatusTooManyRequests,
 	fault.Unavailable:      http.StatusServiceUnavailable,
+	fault.Sealed:           http.StatusLocked,
 	fault.Stale:            http.StatusServiceUnavailable, // somebody else is in charge: ask again and reach them
 }
 
