@@ -17,6 +17,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/openapi/openapitest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/goldentest"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 )
@@ -29,13 +30,26 @@ type world struct {
 	store    *store.Store
 	keys     envelope.KeyProvider
 	notified int
+	function *orgs.Function
 	http.Handler
 }
 
 // newWorld opens the function; change may replace what it is given.
 func newWorld(t *testing.T, change ...func(*orgs.Deps)) *world {
 	t.Helper()
-	st, err := store.Open(t.Context(), "sqlite:"+t.TempDir()+"/store.db")
+	return openWorld(t, "sqlite:"+t.TempDir()+"/store.db", change...)
+}
+
+// engines runs a test on each.
+func engines(t *testing.T, test func(t *testing.T, url string)) {
+	t.Run("SQLite", func(t *testing.T) { test(t, "sqlite:"+t.TempDir()+"/store.db") })
+	t.Run("Postgres", func(t *testing.T) { test(t, testenv.Postgres(t)) })
+}
+
+// openWorld opens the function on the store of a URL.
+func openWorld(t *testing.T, url string, change ...func(*orgs.Deps)) *world {
+	t.Helper()
+	st, err := store.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +71,10 @@ func newWorld(t *testing.T, change ...func(*orgs.Deps)) *world {
 	for _, c := range change {
 		c(&d)
 	}
-	mux := web.Mux(orgs.New(d).Routes(), web.Options{Authorize: access.NewBootstrap(token).Authorize})
+	w.function = orgs.New(d)
+	mux := web.Mux(w.function.Routes(), web.Options{
+		Authorize: access.NewBootstrap(token).Authorize, Claims: st, Caller: access.NameOf, OnceSecret: []byte(token),
+	})
 	w.Handler = openapitest.New(t).Handler(t, mux)
 	return w
 }

@@ -40,6 +40,9 @@ func FromContext(ctx context.Context) Principal {
 	return Principal{Name: "anonymous"}
 }
 
+// NameOf is the name of the caller.
+func NameOf(ctx context.Context) string { return FromContext(ctx).Name }
+
 // Bootstrap lets in whoever has the one token that the operator set, to do
 // everything.
 type Bootstrap struct {

@@ -88,4 +88,3 @@ func (s queries) Position(ctx context.Context, key tenant.Key) (uint64, error) {
 	err := s.q.QueryRowContext(ctx, `SELECT position FROM formations WHERE org_id = $1 AND app_id = $2 AND state <> 'destroyed'`, key.Org, key.App).Scan(&p)
 	return p, one(err, "no formation %q", key)
 }
-

@@ -128,7 +128,7 @@ func wantFault(t *testing.T, err error, kind fault.Kind) {
 
 func addOrg(t *testing.T, s *store.Store, id tenant.OrgID) tenant.Org {
 	t.Helper()
-	o := tenant.Org{ID: id, DisplayName: "The " + string(id), Quotas: tenant.DefaultQuotas(), CreatedAt: store.Precise(now)}
+	o := tenant.Org{ID: id, DisplayName: "The " + string(id), Quotas: tenant.DefaultQuotas(), CreatedAt: store.Precise(now), Revision: 1}
 	inTx(t, s, func(tx *store.Tx) error { return tx.CreateOrg(t.Context(), o) })
 	return o
 }
@@ -136,7 +136,7 @@ func addOrg(t *testing.T, s *store.Store, id tenant.OrgID) tenant.Org {
 func addFormation(t *testing.T, s *store.Store, k tenant.Key) tenant.Formation {
 	t.Helper()
 	f := tenant.Formation{Org: k.Org, App: k.App, MeshID: "ABCD1234", Policy: tenant.Strict, State: tenant.Active,
-		AuthorityPublicKey: []byte{1, 2, 3}, CreatedAt: store.Precise(now)}
+		AuthorityPublicKey: []byte{1, 2, 3}, CreatedAt: store.Precise(now), Revision: 1}
 	inTx(t, s, func(tx *store.Tx) error { return tx.CreateFormation(t.Context(), f) })
 	return f
 }
@@ -214,7 +214,7 @@ func testFormations(t *testing.T, s *store.Store) {
 	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error {
 		return tx.CreateFormation(ctx, tenant.Formation{Org: "none", App: "x", AuthorityPublicKey: []byte{1}})
 	}), fault.NotFound)
-	_, err := s.Formations(ctx, "none", "", 10)
+	_, err := s.Formations(ctx, "none", "", "", 10)
 	wantFault(t, err, fault.NotFound)
 	addOrg(t, s, "acme")
 	want := addFormation(t, s, key)
@@ -223,7 +223,7 @@ func testFormations(t *testing.T, s *store.Store) {
 		t.Errorf("Formation: %v\n%s", err, diff)
 	}
 	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error { return tx.CreateFormation(ctx, want) }), fault.Conflict)
-	list, err := s.Formations(ctx, "acme", "", 10)
+	list, err := s.Formations(ctx, "acme", "", "", 10)
 	if err != nil || len(list) != 1 {
 		t.Errorf("Formations: %v %v", list, err)
 	}
