@@ -54,6 +54,13 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"attempts are bounded":              testAttempts,
 	"a filter that is changed":          testOweAnew,
 	"organizations do not see others":   testIsolation,
+	"a destroyed formation leaves":      testDestroy,
+	"an organization with remains":      testOrgWithRemains,
+	"usage":                             testUsages,
+	"one name is taken once":            testSameNameTwice,
+	"enrollments are counted":           testEnrollmentQuota,
+	"bytes are counted":                 testBytesQuota,
+	"formations move":                   testMoves,
 }
 
 func TestSQLite(t *testing.T) {
