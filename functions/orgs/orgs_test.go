@@ -2,9 +2,11 @@ package orgs_test
 
 import (
 	"context"
+	crypto "crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -54,6 +56,15 @@ func openWorld(t *testing.T, url string, change ...func(*orgs.Deps)) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
+	return openOn(t, st, change...)
+}
+
+// quiet is for tests with many at once: chance that may be shared, and no count.
+func quiet(d *orgs.Deps) { d.Random, d.Notify, d.Now = crypto.Reader, func() {}, time.Now }
+
+// openOn opens the function on a store that is there.
+func openOn(t *testing.T, st *store.Store, change ...func(*orgs.Deps)) *world {
+	t.Helper()
 	kek, err := envelope.ParseKEK(strings.Repeat("42", 32))
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +75,7 @@ func openWorld(t *testing.T, url string, change ...func(*orgs.Deps)) *world {
 	}
 	w := &world{t: t, store: st, keys: keys}
 	d := orgs.Deps{
+		Log:   slog.New(slog.DiscardHandler),
 		Store: st, Keys: keys, Random: rand.NewChaCha8([32]byte{1}), Notify: func() { w.notified++ },
 		// More precise than the store: what is answered must be what is kept.
 		Now: func() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.FixedZone("", 3600)) },
