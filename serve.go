@@ -83,7 +83,12 @@ func (s *Serving) mount(ctx context.Context) error {
 	}
 	routes = append(routes, openapi.Routes()...)
 	routes = append(routes, s.operations()...)
+	st, err := s.host.claims(ctx, routes)
+	if err != nil {
+		return err
+	}
 	api := web.Mux(routes, web.Options{
+		Claims: st, Caller: access.NameOf, OnceSecret: []byte(s.host.Settings.AdminToken.Reveal()),
 		Log: s.host.Log, Authorize: authorize, Recheck: access.Freshness, Observe: s.host.Metrics.Request, Tracer: s.host.Tracer(),
 	})
 	mux := http.NewServeMux()
@@ -94,6 +99,15 @@ func (s *Serving) mount(ctx context.Context) error {
 	}
 	s.Handler = mux
 	return nil
+}
+
+// claims is where requests are remembered that are to be carried out once; nil where
+// no route takes such.
+func (h *Host) claims(ctx context.Context, routes []web.Route) (web.Claims, error) {
+	if !slices.ContainsFunc(routes, func(r web.Route) bool { return r.Once }) {
+		return nil, nil
+	}
+	return h.Store(ctx)
 }
 
 // operations are the doors for whoever runs the gateway.

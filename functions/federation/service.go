@@ -18,7 +18,7 @@ const keepDead = 30 * 24 * time.Hour
 func (f *Function) serviceRoutes() []web.Route {
 	const tokens = "/orgs/{org}/tokens"
 	return []web.Route{
-		{Pattern: "POST " + tokens, Need: web.OrgAdmin, Handle: f.postServiceToken},
+		{Pattern: "POST " + tokens, Need: web.OrgAdmin, Once: true, Handle: f.postServiceToken},
 		{Pattern: "GET " + tokens, Need: web.Viewer, Handle: f.listServiceTokens},
 		{Pattern: "GET " + tokens + "/{token}", Need: web.Viewer, Handle: f.getServiceToken},
 		{Pattern: "POST " + tokens + "/{token}/revoke", Need: web.OrgAdmin, Handle: f.revokeServiceToken},

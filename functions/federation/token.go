@@ -17,7 +17,7 @@ import (
 func (f *Function) tokenRoutes() []web.Route {
 	const tokens = "/orgs/{org}/formations/{app}/enrollment/tokens"
 	return []web.Route{
-		{Pattern: "POST " + tokens, Need: web.OrgAdmin, Handle: f.postToken},
+		{Pattern: "POST " + tokens, Need: web.OrgAdmin, Once: true, Handle: f.postToken},
 		{Pattern: "GET " + tokens, Need: web.Viewer, Handle: f.listTokens},
 		{Pattern: "GET " + tokens + "/{token}", Need: web.Viewer, Handle: f.getToken},
 		{Pattern: "POST " + tokens + "/{token}/revoke", Need: web.OrgAdmin, Handle: f.revokeToken},
