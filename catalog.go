@@ -61,7 +61,7 @@ func openOrgs(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := h.Keys()
+	keys, err := h.Keys(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/file"
-	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/telemetry"
@@ -33,8 +33,7 @@ import (
 type Settings struct {
 	Function        string
 	DatabaseURL     env.Secret
-	KEK             env.Secret
-	KEKFile         string
+	Keys            KeySettings
 	AdminToken      env.Secret
 	TokenKey        env.Secret
 	TokenKeyFile    string
@@ -63,8 +62,7 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 	s := Settings{
 		Function:       e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
 		DatabaseURL:    e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
-		KEK:            e.Secret("PEAT_KEK", "key that seals key material, 64 hexadecimal characters"),
-		KEKFile:        e.String("PEAT_KEK_FILE", "", "file that holds PEAT_KEK instead; made if it is not there"),
+		Keys:           readKeys(e),
 		AdminToken:     e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
 		TokenKey:       e.Secret("PEAT_TOKEN_KEY", "key under which tokens are hashed, 64 hexadecimal characters; older ones after it, with commas between them; without it there are no service tokens"),
 		TokenKeyFile:   e.String("PEAT_TOKEN_KEY_FILE", "", "file that holds PEAT_TOKEN_KEY instead; made if it is not there"),
@@ -129,7 +127,7 @@ type Host struct {
 	mu      sync.Mutex
 	tracing *telemetry.Tracing
 	store   *store.Store
-	keys    envelope.KeyProvider
+	keys    *keyring.Keyring
 	tokens  token.Key
 	local   *bus.Local // set by Dev: events stay in this process
 	bus     bus.Publisher
@@ -179,31 +177,21 @@ func (h *Host) Store(ctx context.Context) (*store.Store, error) {
 	return st, nil
 }
 
-// Keys opens the provider of the key that seals everything else.
-func (h *Host) Keys() (envelope.KeyProvider, error) {
+// Keys opens the keyring, which seals and opens everything that is secret.
+func (h *Host) Keys(ctx context.Context) (*keyring.Keyring, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.keys != nil {
 		return h.keys, nil
 	}
-	var kek envelope.KEK
-	var err error
-	switch {
-	case h.Settings.KEK.Reveal() != "":
-		kek, err = envelope.ParseKEK(h.Settings.KEK.Reveal())
-	case h.Settings.KEKFile != "":
-		kek, err = envelope.LoadOrCreateKEK(h.Settings.KEKFile)
-	default:
-		return nil, errors.New("PEAT_KEK or PEAT_KEK_FILE is not set")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("key encryption key: %w", err)
-	}
-	local, err := envelope.NewLocal(kek)
-	if err != nil {
+	if h.keys, err = h.Settings.Keys.openKeys(st); err != nil {
 		return nil, err
 	}
-	h.keys = local
+	h.closes = append(h.closes, h.keys.Close)
 	return h.keys, nil
 }
 
@@ -291,7 +279,7 @@ func (h *Host) sinkDeps(ctx context.Context) (sinks.Deps, error) {
 	if err != nil {
 		return sinks.Deps{}, err
 	}
-	keys, err := h.Keys()
+	keys, err := h.Keys(ctx)
 	if err != nil {
 		return sinks.Deps{}, err
 	}
@@ -310,7 +298,7 @@ func (h *Host) sinkDeps(ctx context.Context) (sinks.Deps, error) {
 				SinkDir: h.Settings.FileSinkDir, NATSURL: h.Settings.NATSURL, AllowPrivate: h.Settings.AllowPrivate,
 				AttemptTimeout: h.Settings.AttemptTimeout, Stdout: file.NewOutput(os.Stdout),
 			},
-			Holder: h.Settings.Holder, Budget: h.Settings.DeliveryBudget,
+			Holder: h.Settings.Holder, Budget: h.Settings.DeliveryBudget, SecretsFor: max(h.Settings.Keys.CacheFor, 1), // none at all would mean the default
 			Ladder: delivery.Ladder{Steps: h.Settings.RetryLadder, For: h.Settings.RetryFor},
 		},
 	}, nil

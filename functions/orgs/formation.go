@@ -6,18 +6,15 @@ import (
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 
-	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/genesis"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/faultpoint"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
-
-// genesisKind is the kind of record a sealed genesis is bound to.
-const genesisKind = "genesis"
 
 // postFormation makes a formation with its root of trust. Row, sealed genesis,
 // audit entry and event are kept together or not at all.
@@ -54,10 +51,10 @@ func (f *Function) postFormation(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("encode genesis: %w", err)
 	}
 	// Before the transaction: the key may be in a service far away.
-	sealed, err := envelope.Seal(r.Context(), f.Keys, envelope.Record{Org: string(org), App: string(app), Kind: genesisKind}, plain)
+	sealed, err := f.Keys.Seal(r.Context(), keyring.OfGenesis(tenant.Key{Org: org, App: app}), plain)
 	clear(plain)
 	if err != nil {
-		return fault.Unavailable.Wrap(err, "the key service does not answer")
+		return err
 	}
 	faultpoint.Hit("create/sealed")
 	formation := tenant.Formation{
@@ -126,7 +123,11 @@ func (f *Function) listFormations(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	list := web.NewList(formations, page, func(f tenant.Formation) string { return string(f.App) })
-	return web.WriteJSON(w, http.StatusOK, web.MapList(list, wireFormation))
+	out := web.MapList(list, wireFormation)
+	if err := f.showSealed(r, org, out.Items); err != nil {
+		return err
+	}
+	return web.WriteJSON(w, http.StatusOK, out)
 }
 
 // stateOf is which formations a list is to show; empty for all.
@@ -150,15 +151,31 @@ func (f *Function) getFormation(w http.ResponseWriter, r *http.Request) error {
 	return f.writeFormation(w, r, formation)
 }
 
+// showSealed marks those of an organization's formations, in their order, that are
+// known to be sealed.
+func (f *Function) showSealed(r *http.Request, org tenant.OrgID, formations []formationWire) error {
+	if len(formations) == 0 {
+		return nil
+	}
+	sealed, err := f.Store.Shut(r.Context(), org, formations[0].App, formations[len(formations)-1].App)
+	for i := range formations {
+		formations[i].Sealed = sealed[formations[i].App]
+	}
+	return err
+}
+
 func (f *Function) writeFormation(w http.ResponseWriter, r *http.Request, formation tenant.Formation) error {
 	usage, err := f.Store.FormationUsage(r.Context(), tenant.Key{Org: formation.Org, App: formation.App}, f.Now())
 	if err != nil {
 		return err
 	}
-	out := wireFormation(formation)
-	out.Usage = &usage
+	out := []formationWire{wireFormation(formation)}
+	if err := f.showSealed(r, formation.Org, out); err != nil {
+		return err
+	}
+	out[0].Usage = &usage
 	web.SetETag(w, tag(formation.Revision))
-	return web.WriteJSON(w, http.StatusOK, out)
+	return web.WriteJSON(w, http.StatusOK, out[0])
 }
 
 // patchFormation changes who may join. The genesis goes on telling the policy that

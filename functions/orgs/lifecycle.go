@@ -71,7 +71,7 @@ func (f *Function) deleteFormation(w http.ResponseWriter, r *http.Request) error
 	}
 	used := false
 	if err == nil {
-		err = keyring.Single(f.Keys).Sign(r.Context(), root, func(private ed25519.PrivateKey) error {
+		err = f.Keys.Sign(r.Context(), root, func(private ed25519.PrivateKey) error {
 			used = true
 			return f.destroy(r, key, last, private)
 		})

@@ -20,6 +20,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -188,8 +189,8 @@ func TestAFormationWhoseKeyIsLostCanBeDestroyed(t *testing.T) {
 	w := newWorld(t)
 	w.org("acme")
 	w.formation("acme", "logistics")
-	lost := openOn(t, w.store, func(d *orgs.Deps) { d.Keys = brokenKeys{} })
-	if got := lost.call("DELETE", path, ""); got.Code != 503 || lost.state() != tenant.Active {
+	lost := openOn(t, w.store, func(d *orgs.Deps) { d.Keys = keyring.Single(brokenKeys{}) })
+	if got := lost.call("DELETE", path, ""); got.Code != 423 || lost.state() != tenant.Active {
 		t.Errorf("%d %s: %s", got.Code, got.Body, lost.state())
 	}
 	lost.do("DELETE", path+"?unsigned=perhaps", "", 400)

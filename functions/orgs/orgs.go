@@ -4,6 +4,7 @@
 //
 //	orgs.go       doors
 //	org.go        create, list, get, change, delete an organization
+//	key.go        which key seals for an organization
 //	formation.go  create, list, get, change a formation
 //	lifecycle.go  suspend, resume, destroy; what is left of destroyed ones
 //	wire.go       the JSON of both
@@ -16,8 +17,8 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
-	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -28,7 +29,7 @@ import (
 // Deps is everything this function needs, and nothing it does not.
 type Deps struct {
 	Store  *store.Store
-	Keys   envelope.KeyProvider
+	Keys   *keyring.Keyring
 	Random io.Reader // of seeds
 	Notify func()    // the outbox has something in it
 	Log    *slog.Logger
@@ -49,6 +50,10 @@ func (f *Function) Routes() []web.Route {
 		{Pattern: "GET /orgs/{org}", Need: web.Viewer, Handle: f.getOrg},
 		{Pattern: "PATCH /orgs/{org}", Need: web.GatewayAdmin, Handle: f.patchOrg},
 		{Pattern: "DELETE /orgs/{org}", Need: web.GatewayAdmin, Handle: f.deleteOrg},
+
+		{Pattern: "GET /orgs/{org}/key", Need: web.OrgAdmin, Handle: f.getKey},
+		{Pattern: "PUT /orgs/{org}/key", Need: web.GatewayAdmin, Handle: f.putKey},
+		{Pattern: "DELETE /orgs/{org}/key", Need: web.GatewayAdmin, Handle: f.deleteKey},
 
 		{Pattern: "POST /orgs/{org}/formations", Need: web.OrgAdmin, Once: true, Handle: f.postFormation},
 		{Pattern: "GET /orgs/{org}/formations", Need: web.Viewer, Handle: f.listFormations},

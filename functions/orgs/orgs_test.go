@@ -17,6 +17,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/openapi/openapitest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/goldentest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
@@ -31,6 +32,7 @@ type world struct {
 	t        *testing.T
 	store    *store.Store
 	keys     envelope.KeyProvider
+	deps     orgs.Deps
 	notified int
 	function *orgs.Function
 	http.Handler
@@ -76,14 +78,14 @@ func openOn(t *testing.T, st *store.Store, change ...func(*orgs.Deps)) *world {
 	w := &world{t: t, store: st, keys: keys}
 	d := orgs.Deps{
 		Log:   slog.New(slog.DiscardHandler),
-		Store: st, Keys: keys, Random: rand.NewChaCha8([32]byte{1}), Notify: func() { w.notified++ },
+		Store: st, Keys: keyring.Single(keys), Random: rand.NewChaCha8([32]byte{1}), Notify: func() { w.notified++ },
 		// More precise than the store: what is answered must be what is kept.
 		Now: func() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.FixedZone("", 3600)) },
 	}
 	for _, c := range change {
 		c(&d)
 	}
-	w.function = orgs.New(d)
+	w.deps, w.function = d, orgs.New(d)
 	mux := web.Mux(w.function.Routes(), web.Options{
 		Authorize: access.NewBootstrap(token).Authorize, Claims: st, Caller: access.NameOf, OnceSecret: []byte(token),
 	})

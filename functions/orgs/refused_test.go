@@ -9,6 +9,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/shared/access"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/goldentest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -121,7 +122,7 @@ func TestNothingIsKeptOfAFormationThatCannotBeSealed(t *testing.T) {
 		status int
 	}{
 		"no randomness":       {func(d *orgs.Deps) { d.Random = brokenReader{} }, 500},
-		"key service is down": {func(d *orgs.Deps) { d.Keys = brokenKeys{} }, 503},
+		"key service is down": {func(d *orgs.Deps) { d.Keys = keyring.Single(brokenKeys{}) }, 503},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tc.breaks)

@@ -85,11 +85,17 @@ type formationWire struct {
 	State              tenant.State            `json:"state"`
 	AuthorityPublicKey string                  `json:"authority_public_key"`
 	CreatedAt          time.Time               `json:"created_at"`
-	Usage              *store.FormationUsage   `json:"usage,omitempty"` // of one, not in lists
+	// Sealed: the last attempt to open the formation's root failed for good. Nothing
+	// is opened to find out, so without it nothing is known to be wrong.
+	Sealed bool                  `json:"sealed,omitempty"`
+	Usage  *store.FormationUsage `json:"usage,omitempty"` // of one, not in lists
 }
 
 func wireFormation(f tenant.Formation) formationWire {
-	return formationWire{f.Org, f.App, f.MeshID, f.Policy, f.State, hex.EncodeToString(f.AuthorityPublicKey), f.CreatedAt, nil}
+	return formationWire{
+		Org: f.Org, App: f.App, MeshID: f.MeshID, Policy: f.Policy, State: f.State,
+		AuthorityPublicKey: hex.EncodeToString(f.AuthorityPublicKey), CreatedAt: f.CreatedAt,
+	}
 }
 
 // destructionWire is the record of a formation's end. Statement and signature are

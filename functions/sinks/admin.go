@@ -143,7 +143,7 @@ func (a *Admin) post(w http.ResponseWriter, r *http.Request) error {
 	}
 	// Before the transaction: the key may be in a service far away.
 	if sink.Sealed, err = a.seal(r.Context(), sink.Org, sink.ID, made.Secrets); err != nil {
-		return fault.Unavailable.Wrap(err, "the key service does not answer")
+		return err
 	}
 	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error { return a.keep(tx, r, sink) }); err != nil {
 		return err

@@ -11,9 +11,9 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
-	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/filter"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -110,7 +110,11 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 				return err
 			}
 		}
-		changed, err := tx.UpdateSink(r.Context(), sink)
+		update := tx.UpdateSink
+		if in.Config != nil {
+			update = tx.UpdateSinkAndSecrets
+		}
+		changed, err := update(r.Context(), sink)
 		if errors.Is(err, fault.Stale) {
 			return fault.Conflict.New("sink %q was changed by somebody else meanwhile; look at it again", sink.ID)
 		}
@@ -142,7 +146,7 @@ func (a *Admin) reconfigure(ctx context.Context, sink *delivery.Sink, patch json
 	}
 	prior, err := a.unseal(ctx, *sink)
 	if err != nil {
-		return "", fault.Unavailable.Wrap(err, "the key service does not answer")
+		return "", err
 	}
 	defer clear(prior)
 	if leadsElsewhere(sink.Config, merged) {
@@ -153,7 +157,7 @@ func (a *Admin) reconfigure(ctx context.Context, sink *delivery.Sink, patch json
 		return "", err
 	}
 	if sink.Sealed, err = a.seal(ctx, sink.Org, sink.ID, made.Secrets); err != nil {
-		return "", fault.Unavailable.Wrap(err, "the key service does not answer")
+		return "", err
 	}
 	sink.Claim = made.Claims
 	sink.Config, err = json.Marshal(made.Public)
@@ -165,7 +169,7 @@ func (d Deps) unseal(ctx context.Context, sink delivery.Sink) ([]byte, error) {
 	if sink.Sealed == nil {
 		return nil, nil
 	}
-	return envelope.Open(ctx, d.Keys, record(sink.Org, sink.ID), sink.Sealed)
+	return d.Keys.Open(ctx, keyring.OfSink(sink.Org, sink.ID), sink.Sealed)
 }
 
 // mergePatch is RFC 7396 on objects.

@@ -63,9 +63,12 @@ func NewDelivery(d DeliveryDeps) *Delivery {
 	out := &Delivery{
 		DeliveryDeps: d, ctx: ctx, stop: stop, working: map[pair]*worker{}, batch: batchEvents,
 		memories: map[pair]*memory{}, breakers: &breakers{open: map[sinkKey]*breaker{}}, pace: pace.New(), courtesy: &courtesy{fresh: map[tenant.OrgID]time.Time{}},
-		turns:       turn.New(writers),
-		connections: &connections{open: d.openSink, kept: map[sinkKey]*connection{}},
-		leases:      &leases{store: d.Store, holder: d.Settings.Holder, now: d.Now, held: map[pair]*heldLease{}},
+		turns: turn.New(writers),
+		connections: &connections{
+			open: d.openSink, check: d.stillOpens, life: d.Settings.SecretsFor,
+			kept: map[sinkKey]*connection{}, opening: map[sinkKey]chan struct{}{},
+		},
+		leases: &leases{store: d.Store, holder: d.Settings.Holder, now: d.Now, held: map[pair]*heldLease{}},
 	}
 	out.wg.Go(out.tidy)
 	return out

@@ -50,6 +50,9 @@ func (tx *Tx) claim(ctx context.Context, c web.Claim) (web.Claimed, error) {
 		return out, &fault.Error{Kind: fault.Exhausted, Message: "too many requests with an Idempotency-Key are remembered",
 			Limit: &fault.Limit{Name: "max_idempotency_keys", Value: MaxClaims}}
 	}
+	if created >= micros(c.Stale) {
+		out.Done = out.Answer != nil // else its answer is on the way
+	}
 	if err != nil || out.Done || created >= micros(c.Stale) || string(out.Digest) != string(c.Digest) {
 		return out, err
 	}

@@ -66,6 +66,14 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"enrollments are counted":           testEnrollmentQuota,
 	"bytes are counted":                 testBytesQuota,
 	"formations move":                   testMoves,
+	"sealed records":                    testSealed,
+	"keys of organizations":             testOrgKeys,
+	"formations that do not open":       testShut,
+	"runs of re-wrapping":               testRewrapRuns,
+	"re-wrapping":                       testRewrap,
+	"re-wrapping is taken up again":     testRewrapResumes,
+	"re-wrapping while others write":    testRewrapYields,
+	"re-wrapping while enrolling":       testRewrapDuringIssue,
 }
 
 func TestSQLite(t *testing.T) {
