@@ -66,14 +66,17 @@ func (s *Store) Close() error { return s.db.Close() }
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 
 // InTx runs fn in a transaction. fn may run more than once, so it must have no
-// effect but on tx; nothing slow and no network belongs in it.
+// effect but on tx; nothing slow and no network belongs in it. If the request of ctx
+// is to be carried out once, the transaction says that it was.
 func (s *Store) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 	var audits bool
 	err := s.db.InTx(ctx, func(tx *sql.Tx) error {
 		t := &Tx{queries: queries{q: s.db.Dialect(tx), forUpdate: s.db.ForUpdate()}}
-		err := fn(t)
+		if err := fn(t); err != nil {
+			return err
+		}
 		audits = t.audits
-		return err
+		return t.done(ctx)
 	})
 	if hear := s.audited.Load(); err == nil && audits && hear != nil {
 		(*hear)()
