@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -43,25 +44,26 @@ func benchDelivery(b *testing.B, t *table, env []string) {
 	g.roomy("bench")
 	formation := g.formation("bench", "log")
 	fill(b, g, env, []tenant.Key{{Org: "bench", App: "log"}}, benchDocuments, benchEvents)
-	d := &deliveryBench{b: b, t: t, g: g, formation: formation, got: &atomic.Int64{}}
+	d := &deliveryBench{b: b, t: t, g: g, formation: formation, got: &atomic.Int64{}, dir: sinkDir(b)}
 	d.collect()
 
 	receiver := httptest.NewServer(http.HandlerFunc(d.receive))
 	defer receiver.Close()
+	apart := map[string]any{"headers": map[string]string{"X-Bare": "1"}} // so that it is not counted
 	for _, kind := range []struct {
 		name string
 		run  func(b *testing.B, d deliveryBench)
 	}{
 		{"webhook", func(b *testing.B, d deliveryBench) {
-			d.versus("webhook", map[string]any{"url": receiver.URL}, "net/http, signing, 64 at a time", d.webhookCount,
+			d.versus("webhook", map[string]any{"url": receiver.URL}, apart, "net/http, signing, 64 at a time", d.webhookCount,
 				func() time.Duration { return bareWebhook(b, receiver.URL, d.payloads) })
 		}},
 		{"batches", func(b *testing.B, d deliveryBench) {
-			d.versus("webhook", map[string]any{"url": receiver.URL, "batch": map[string]any{"max_events": 100}}, "net/http, signing, 100 in a request", d.webhookCount,
+			d.versus("webhook", map[string]any{"url": receiver.URL, "batch": map[string]any{"max_events": 100}}, apart, "net/http, signing, 100 in a request", d.webhookCount,
 				func() time.Duration { return bareWebhookBatch(b, receiver.URL, d.payloads) })
 		}},
 		{"cloudevents", func(b *testing.B, d deliveryBench) {
-			d.versus("cloudevents", map[string]any{"url": receiver.URL, "mode": "binary"}, "net/http, 64 at a time", d.webhookCount,
+			d.versus("cloudevents", map[string]any{"url": receiver.URL, "mode": "binary"}, apart, "net/http, 64 at a time", d.webhookCount,
 				func() time.Duration { return bareWebhook(b, receiver.URL, d.payloads) })
 		}},
 		{"nats", func(_ *testing.B, d deliveryBench) { d.nats() }},
@@ -88,6 +90,7 @@ type deliveryBench struct {
 	payloads  [][]byte
 	got       *atomic.Int64
 	round     int
+	dir       string // of files that drivers write when they stand alone
 }
 
 // collect gets the payloads for the bare clients.
@@ -110,11 +113,13 @@ func (d *deliveryBench) drop(s sink) {
 	d.g.do("DELETE", d.formation+"/cdc/sinks/"+s.ID, nil, nil, 204)
 }
 
-// versus measures a kind of sink and the bare client in turns.
-func (d *deliveryBench) versus(kind string, config map[string]any, how string, count func() int, bare func() time.Duration) {
+// versus measures the gateway with a kind of sink, the sink's driver alone, and the
+// bare client, in turns. apart is what the driver alone is told besides, so that it
+// writes to another place.
+func (d *deliveryBench) versus(kind string, config map[string]any, apart map[string]any, how string, count func() int, bare func() time.Duration) {
 	d.b.Helper()
 	const rounds = 3
-	var ours, theirs []time.Duration
+	var ours, alone, theirs []time.Duration
 	for range rounds {
 		before := count()
 		begin := time.Now()
@@ -125,11 +130,16 @@ func (d *deliveryBench) versus(kind string, config map[string]any, how string, c
 		})
 		ours = append(ours, time.Since(begin))
 		d.drop(s)
+		both := maps.Clone(config)
+		maps.Copy(both, apart)
+		alone = append(alone, d.direct(kind, both))
 		theirs = append(theirs, bare())
 	}
 	rate := func(of time.Duration) float64 { return benchEvents / of.Seconds() }
-	o, t := median(ours), median(theirs)
-	d.t.row("deliver "+kind+note(config), fmt.Sprintf("%.0f events/s", rate(o)), fmt.Sprintf("%.2f of the bare client's %.0f/s (%s)", float64(t)/float64(o), rate(t), how))
+	t := median(theirs)
+	for what, took := range map[string]time.Duration{"deliver ": median(ours), "driver alone, ": median(alone)} {
+		d.t.row(what+kind+note(config), fmt.Sprintf("%.0f events/s", rate(took)), fmt.Sprintf("%.2f of the bare client's %.0f/s (%s)", float64(t)/float64(took), rate(t), how))
+	}
 }
 
 func note(config map[string]any) string {
@@ -166,7 +176,7 @@ func (d *deliveryBench) nats() {
 	if err != nil {
 		d.b.Fatal(err)
 	}
-	d.versus("nats", map[string]any{"url": url, "subject_prefix": "bench", "stream": "BENCH"}, "nats.go, asynchronous, 256 in flight", func() int {
+	d.versus("nats", map[string]any{"url": url, "subject_prefix": "bench", "stream": "BENCH"}, map[string]any{"subject_prefix": "direct", "stream": "DIRECT"}, "nats.go, asynchronous, 256 in flight", func() int {
 		if s, err := js.Stream(d.b.Context(), "BENCH"); err == nil {
 			return int(s.CachedInfo().State.LastSeq)
 		}
@@ -174,6 +184,7 @@ func (d *deliveryBench) nats() {
 	}, func() time.Duration {
 		// The next round publishes the same ids, which the stream would drop.
 		_ = js.DeleteStream(d.b.Context(), "BENCH")
+		_ = js.DeleteStream(d.b.Context(), "DIRECT")
 		d.round++
 		return bareNATS(d.b, js, stream(), d.payloads)
 	})
@@ -183,7 +194,7 @@ func (d *deliveryBench) redis() {
 	addr := testenv.Redis(d.b)
 	c := redis.NewClient(&redis.Options{Addr: addr})
 	defer func() { _ = c.Close() }()
-	d.versus("redis", map[string]any{"url": "redis://" + addr, "stream": "ours"}, "go-redis, pipelines of 256, appendfsync always", func() int {
+	d.versus("redis", map[string]any{"url": "redis://" + addr, "stream": "ours"}, map[string]any{"stream": "direct"}, "go-redis, pipelines of 256, appendfsync always", func() int {
 		return int(c.XLen(d.b.Context(), "ours").Val())
 	}, func() time.Duration {
 		begin := time.Now()
@@ -207,6 +218,7 @@ func (d *deliveryBench) kafka() {
 	k := testenv.Kafka(d.b)
 	k.Topic(d.b, "ours", 6)
 	k.Topic(d.b, "bare", 6)
+	k.Topic(d.b, "direct", 6)
 	client := &kafka.Client{Addr: kafka.TCP(k.Plaintext)}
 	count := func() (n int) {
 		var partitions []kafka.OffsetRequest
@@ -222,7 +234,7 @@ func (d *deliveryBench) kafka() {
 		}
 		return n
 	}
-	d.versus("kafka", map[string]any{"brokers": []string{k.Plaintext}, "topic": "ours"}, "kafka-go's Writer, acks of all, 256 a call", count, func() time.Duration {
+	d.versus("kafka", map[string]any{"brokers": []string{k.Plaintext}, "topic": "ours"}, map[string]any{"topic": "direct"}, "kafka-go's Writer, acks of all, 256 a call", count, func() time.Duration {
 		w := &kafka.Writer{Addr: kafka.TCP(k.Plaintext), Topic: "bare", Balancer: &kafka.Murmur2Balancer{}, RequiredAcks: kafka.RequireAll,
 			BatchSize: benchBatch, BatchTimeout: time.Millisecond}
 		defer func() { _ = w.Close() }()
@@ -241,29 +253,22 @@ func (d *deliveryBench) kafka() {
 }
 
 func (d *deliveryBench) file() {
-	name := func() string { return fmt.Sprintf("bench%d.ndjson", d.round) }
-	const rounds = 3
-	var ours, theirs []time.Duration
-	for range rounds {
-		d.round++
-		path := d.g.sinkFile(name())
-		begin := time.Now()
-		s := d.g.sink(d.formation, "file", map[string]any{"path": name()})
-		size := 0
-		for _, p := range d.payloads {
-			size += len(p) + 1
-		}
-		within(d.b, 3*time.Minute, "file", func() (bool, string) {
-			info, err := os.Stat(path)
-			return err == nil && info.Size() >= int64(size), "not there yet"
-		})
-		ours = append(ours, time.Since(begin))
-		d.drop(s)
-		theirs = append(theirs, bareFile(d.b, d.payloads))
+	size := 0
+	for _, p := range d.payloads {
+		size += len(p) + 1
 	}
-	o, t := median(ours), median(theirs)
-	d.t.row("deliver file", fmt.Sprintf("%.0f events/s", benchEvents/o.Seconds()),
-		fmt.Sprintf("%.2f of the bare client's %.0f/s (os.File, written and synced every 256 lines)", float64(t)/float64(o), benchEvents/t.Seconds()))
+	config := map[string]any{"path": "bench.ndjson"}
+	path := d.g.sinkFile("bench.ndjson")
+	d.versus("file", config, nil, "os.File, written and synced every 256 lines", func() int {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0
+		}
+		return int(info.Size() * benchEvents / int64(size))
+	}, func() time.Duration {
+		_ = os.Remove(filepath.Join(d.dir, "bench.ndjson"))
+		return bareFile(d.b, d.payloads)
+	})
 }
 
 func lineCount(path string) int {

@@ -145,8 +145,15 @@ type brokenKeys struct{}
 
 var errDown = errors.New("dial 10.1.2.3: refused")
 
-func (brokenKeys) Wrap(context.Context, []byte) ([]byte, error)   { return nil, errDown }
-func (brokenKeys) Unwrap(context.Context, []byte) ([]byte, error) { return nil, errDown }
+func (brokenKeys) KeyID() string { return "broken" }
+
+func (brokenKeys) Wrap(context.Context, envelope.Record, []byte) ([]byte, error) {
+	return nil, errDown
+}
+
+func (brokenKeys) Unwrap(context.Context, envelope.Record, []byte) ([]byte, error) {
+	return nil, errDown
+}
 
 // TestContract shows every answer that a client written today relies on.
 func TestContract(t *testing.T) {

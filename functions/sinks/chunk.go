@@ -3,6 +3,7 @@ package sinks
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
@@ -51,7 +52,11 @@ func (r *run) fetch(ctx context.Context, after uint64) *ahead {
 }
 
 func (r *run) read(ctx context.Context, after uint64) (chunk, error) {
-	log, err := r.Store.ChangesAfter(ctx, r.key, after, r.batch, r.bytes)
+	limit := r.batch
+	if r.courtesy.others(r.key.Org, time.Now()) {
+		limit = min(limit, courteousEvents)
+	}
+	log, err := r.Store.ChangesAfter(ctx, r.key, after, limit, r.bytes)
 	if err != nil || len(log) == 0 {
 		return chunk{}, err
 	}
@@ -59,7 +64,7 @@ func (r *run) read(ctx context.Context, after uint64) (chunk, error) {
 		return chunk{}, err
 	}
 	c := chunk{log: log, outs: make([]driver.Outcome, len(log)), end: log[len(log)-1].Position,
-		full: len(log) == r.batch || weigh(log) >= r.bytes}
+		full: len(log) == limit || weigh(log) >= r.bytes}
 	for i, change := range log {
 		if _, ok := r.held[change.Document]; ok {
 			c.outs[i].Verdict = queued

@@ -135,6 +135,8 @@ func acknowledgedOf(ctx context.Context, s *store.Snapshot, p pair, document str
 	if a.cursor, err = s.Cursor(ctx, p.key, p.sink); err != nil {
 		return a, err
 	}
+	// What the sink has acknowledged is known up to here; the rest is about to be written.
+	a.cursor.Position -= a.cursor.Unreceipted
 	held, err := s.Held(ctx, p.key, p.sink)
 	if err != nil {
 		return a, err

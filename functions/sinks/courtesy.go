@@ -10,7 +10,8 @@ import (
 
 // courtesy keeps an organization that has much to catch up with from slowing the
 // others: while one of them gets changes as they are made, whoever is behind works
-// a quarter of the time only. Alone it works all the time.
+// a quarter of the time only, and in small pieces, since nobody can interrupt one.
+// Alone it works all the time.
 type courtesy struct {
 	mu    sync.Mutex
 	fresh map[tenant.OrgID]time.Time // when an organization last had caught up and got something
@@ -20,6 +21,8 @@ const (
 	freshFor    = 2 * time.Second
 	restTimes   = 3 // as long as the work before it
 	longestRest = 200 * time.Millisecond
+
+	courteousEvents = 32 // of a chunk, while others want to go first
 )
 
 // note says that an organization's sink got what is new, and is not behind.

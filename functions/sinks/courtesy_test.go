@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,4 +45,25 @@ func TestCourtesy(t *testing.T) {
 			t.Errorf("remembers %d organizations", len(c.fresh))
 		}
 	})
+}
+
+// TestSmallPieces: whoever is behind goes in small pieces while others want to go first.
+func TestSmallPieces(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fresh tenant.OrgID
+		want  int
+	}{
+		"alone":                {key.Org, 100},
+		"another one is fresh": {"fresh", courteousEvents},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, sqlite(t))
+			w.write(slices.Repeat([]string{"a", "b", "c", "d"}, 25)...)
+			w.d.courtesy.note(tc.fresh, time.Now())
+			w.deliver()
+			if got := slices.Max(w.driver.sizes); got != tc.want || len(w.driver.got) != 100 {
+				t.Errorf("pieces of %v, %d in all", w.driver.sizes, len(w.driver.got))
+			}
+		})
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/completeness"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/filter"
@@ -54,6 +55,9 @@ type run struct {
 
 	wg     sync.WaitGroup
 	saving *saving // what is being written down while the next is sent
+
+	unwritten map[string]completeness.Receipt // see postpone
+	waiting   int                             // chunks whose receipts are among them
 }
 
 // progress says how to go on after a pass.
@@ -129,7 +133,10 @@ func (r *run) open(ctx context.Context) error {
 	for _, h := range held {
 		r.held[h.Document] = h
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return r.recoverReceipts(ctx)
 }
 
 // share is what a chunk may weigh: less the more sinks are being served, so that a
@@ -174,7 +181,7 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 		c, err := next.wait()
 		next = nil
 		if err != nil || len(c.log) == 0 {
-			return false, errors.Join(err, r.saved())
+			return false, errors.Join(err, r.writeReceipts(ctx))
 		}
 		if c.full && n < passChunks {
 			next = r.fetch(ctx, c.end)
@@ -187,6 +194,7 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 		if !clean && next != nil {
 			_, _ = next.wait() // it looks at what is about to change, and is not needed
 		}
+		r.postpone(&s, clean && next != nil && time.Now().Before(until) && ctx.Err() == nil)
 		if err := r.settle(ctx, s, clean); err != nil {
 			return false, err
 		}
@@ -200,7 +208,7 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 			r.courtesy.rest(ctx, r.key.Org, time.Since(began))
 		}
 	}
-	return more, r.saved()
+	return more, r.writeReceipts(ctx)
 }
 
 // deliverHeld delivers what is queued of the documents that are due again, up to

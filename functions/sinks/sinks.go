@@ -25,6 +25,7 @@
 //	memory.go       what the sink has acknowledged, as long as the lease holds
 //	outcome.go      what became of a batch, and what follows for cursor and documents
 //	record.go       writing that down, in one transaction
+//	receipts.go     receipts that wait for those of the chunks after them
 //	replay.go       once more, because somebody asked
 //	breaker.go      a sink that does not answer is asked once, not for each formation
 //	courtesy.go     who goes first

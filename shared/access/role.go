@@ -33,10 +33,22 @@ func (p Principal) May(need web.Role, org tenant.OrgID) error {
 	return nil
 }
 
-// enter returns the context to go on with if p may take the route of r.
+// enter returns the context to go on with if p may take the route of r. What p
+// cannot see comes first: of a formation that is not theirs nobody learns which
+// role it would need.
 func (p Principal) enter(r *http.Request, need web.Role) (context.Context, error) {
-	if err := p.May(need, tenant.OrgID(r.PathValue("org"))); err != nil {
+	key := tenant.Key{Org: tenant.OrgID(r.PathValue("org")), App: tenant.AppID(r.PathValue("app"))}
+	if t := p.Token; t != nil && key.Org == t.Org && key.App != "" && !t.Covers(key.App) {
+		// Word for word what the store says of one that does not exist.
+		return nil, fault.NotFound.New("no formation %q", key)
+	}
+	if err := p.May(need, key.Org); err != nil {
 		return nil, err
+	}
+	if p.Token != nil {
+		if err := p.Token.allows(r.Pattern, need, key.App); err != nil {
+			return nil, err
+		}
 	}
 	return With(r.Context(), p), nil
 }

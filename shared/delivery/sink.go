@@ -126,6 +126,7 @@ type Cursor struct {
 	App           tenant.AppID
 	Position      uint64
 	StartPosition uint64    // nothing up to here is owed
+	Unreceipted   uint64    // of the positions up to Position, so many last ones are in no receipt yet
 	Attempts      int       // failures of the sink as a whole, in a row
 	NextAttemptAt time.Time // not before; zero is now
 	LastError     string

@@ -4,9 +4,10 @@
 //
 // A sealed secret is bound to its Record, the row it was made for. Whoever can
 // write to the database can therefore destroy secrets, but cannot make the
-// gateway take the secret of one tenant for that of another. Envelopes of
-// version 1, which peat-gateway 0.1 wrote, have no such binding; they are read
-// and never written.
+// gateway take the secret of one tenant for that of another. It also names the
+// key that wrapped its data key, so that several may be in use at once. Envelopes
+// of version 1, which peat-gateway 0.1 wrote, have neither; they are read and
+// never written.
 //
 // What is here: the format, the binding and the provider that holds its key in
 // memory. What is not: storage, and providers that need a network.

@@ -80,7 +80,7 @@ func TestRoundTrip(t *testing.T) {
 			if !envelope.IsEnvelope(blob) || envelope.NeedsReseal(blob) || string(blob[:5]) != "PENV\x02" {
 				t.Errorf("begins with %q", blob[:5])
 			}
-			if want := 7 + 60 + 12 + len(tc.text) + 16; len(blob) != want {
+			if want := 5 + 1 + len(p.KeyID()) + 2 + 60 + 12 + len(tc.text) + 16; len(blob) != want {
 				t.Errorf("%d bytes, want %d", len(blob), want)
 			}
 			got, err := envelope.Open(t.Context(), p, tc.rec, blob)
@@ -127,7 +127,7 @@ func TestSwap(t *testing.T) {
 func TestParts(t *testing.T) {
 	p := local(t, newKEK())
 	a, b := seal(t, p, genesisOf("acme"), "secret"), seal(t, p, genesisOf("evil"), "secret")
-	const wrappedEnd = 7 + 60
+	wrappedEnd := 5 + 1 + len(p.KeyID()) + 2 + 60
 	for name, mixed := range map[string][]byte{
 		"key of another":  slices.Concat(b[:wrappedEnd], a[wrappedEnd:]),
 		"data of another": slices.Concat(a[:wrappedEnd], b[wrappedEnd:]),
@@ -143,7 +143,7 @@ func TestParts(t *testing.T) {
 // TestDowngrade: calling an envelope version 1 does not rid it of its binding.
 func TestDowngrade(t *testing.T) {
 	p := local(t, newKEK())
-	blob := seal(t, p, genesisOf("acme"), "secret")
+	blob := seal(t, p, genesisOf("acme"), strings.Repeat("secret", 1<<14)) // long enough for any length
 	for version, want := range map[byte]error{0: envelope.ErrVersion, 1: envelope.ErrTampered, 3: envelope.ErrVersion, 255: envelope.ErrVersion} {
 		blob[4] = version
 		if _, err := envelope.Open(t.Context(), p, genesisOf("acme"), blob); !errors.Is(err, want) {
@@ -181,14 +181,14 @@ func TestErrTamperedSaysNoMore(t *testing.T) {
 	p := local(t, newKEK())
 	const secret = "the secret text"
 	blob := seal(t, p, genesisOf("acme"), secret)
-	for i := 7; i < len(blob); i++ {
+	for i := 8 + len(p.KeyID()); i < len(blob); i++ {
 		bad := bytes.Clone(blob)
 		bad[i] ^= 1
 		_, err := envelope.Open(t.Context(), p, genesisOf("acme"), bad)
 		if !errors.Is(err, envelope.ErrTampered) || !strings.HasSuffix(err.Error(), envelope.ErrTampered.Error()) {
 			t.Errorf("byte %d: %v", i, err)
 		}
-		if strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), hex.EncodeToString(blob[7:67])) {
+		if strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), hex.EncodeToString(blob[8+len(p.KeyID()):][:60])) {
 			t.Errorf("byte %d: too much is said: %v", i, err)
 		}
 	}
@@ -196,27 +196,101 @@ func TestErrTamperedSaysNoMore(t *testing.T) {
 
 // scripted is a provider that answers as told.
 type scripted struct {
+	id  string
 	out []byte
 	err error
 }
 
-func (s scripted) Wrap(context.Context, []byte) ([]byte, error)   { return s.out, s.err }
-func (s scripted) Unwrap(context.Context, []byte) ([]byte, error) { return s.out, s.err }
+func (s scripted) KeyID() string { return s.id }
+
+func (s scripted) Wrap(context.Context, envelope.Record, []byte) ([]byte, error) {
+	return s.out, s.err
+}
+
+func (s scripted) Unwrap(context.Context, envelope.Record, []byte) ([]byte, error) {
+	return s.out, s.err
+}
 
 func TestTroubleOfTheProviderIsToldApart(t *testing.T) {
-	blob := seal(t, local(t, newKEK()), genesisOf("acme"), "secret")
-	_, err := envelope.Open(t.Context(), scripted{err: io.ErrUnexpectedEOF}, genesisOf("acme"), blob)
-	if !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, envelope.ErrTampered) {
-		t.Errorf("Open: %v", err)
+	p := local(t, newKEK())
+	blob := seal(t, p, genesisOf("acme"), "secret")
+	for _, why := range []error{envelope.ErrKeyRefused, envelope.ErrUnavailable, io.ErrUnexpectedEOF} {
+		provider := scripted{id: p.KeyID(), err: fmt.Errorf("somewhere: %w", why)}
+		if got, err := envelope.Open(t.Context(), provider, genesisOf("acme"), blob); !errors.Is(err, why) || errors.Is(err, envelope.ErrTampered) || got != nil {
+			t.Errorf("Open: %v, want %v", err, why)
+		}
+		if got, err := envelope.Seal(t.Context(), provider, genesisOf("acme"), nil); !errors.Is(err, why) || got != nil {
+			t.Errorf("Seal: %v, want %v", err, why)
+		}
 	}
-	if _, err := envelope.Open(t.Context(), scripted{out: make([]byte, 16)}, genesisOf("acme"), blob); !errors.Is(err, envelope.ErrTampered) {
+	if _, err := envelope.Open(t.Context(), scripted{id: p.KeyID(), out: make([]byte, 16)}, genesisOf("acme"), blob); !errors.Is(err, envelope.ErrTampered) {
 		t.Errorf("Open with a short data key: %v", err)
 	}
-	if _, err := envelope.Seal(t.Context(), scripted{err: io.ErrUnexpectedEOF}, genesisOf("acme"), nil); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("Seal: %v", err)
-	}
-	if _, err := envelope.Seal(t.Context(), scripted{out: make([]byte, 1<<16)}, genesisOf("acme"), nil); err == nil {
+	if _, err := envelope.Seal(t.Context(), scripted{id: "x", out: make([]byte, 1<<16)}, genesisOf("acme"), nil); err == nil {
 		t.Error("Seal wrote a wrapped key whose length does not fit")
+	}
+}
+
+func TestTheIdOfTheKeyMustFit(t *testing.T) {
+	for name, id := range map[string]string{
+		"none": "", "too long": strings.Repeat("k", 256), "a space": "a b", "a line": "a\nb", "not ASCII": "schlüssel", "a control": "a\x7f",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := envelope.Seal(t.Context(), scripted{id: id, out: make([]byte, 60)}, genesisOf("acme"), nil); err == nil {
+				t.Error("sealed")
+			}
+			if len(id) > 255 {
+				return
+			}
+			blob := slices.Concat([]byte("PENV\x02"), []byte{byte(len(id))}, []byte(id), []byte{0, 0}, make([]byte, 28))
+			if h, err := envelope.ReadHeader(blob); !errors.Is(err, envelope.ErrTampered) {
+				t.Errorf("read: %+v, %v", h, err)
+			}
+		})
+	}
+	blob := seal(t, scripted{id: strings.Repeat("k", 255), out: make([]byte, 60)}, genesisOf("acme"), "x")
+	if h, err := envelope.ReadHeader(blob); err != nil || h.KeyID != strings.Repeat("k", 255) || h.Version != 2 {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+// TestTheNamedKeyOpens: which key is asked is part of what is authentic. Whoever
+// can write to the database cannot send a record to another key, even one that
+// would unwrap it.
+func TestTheNamedKeyOpens(t *testing.T) {
+	kek := newKEK()
+	mine, rec := local(t, kek), genesisOf("acme")
+	blob := seal(t, mine, rec, "secret")
+	if h, err := envelope.ReadHeader(blob); err != nil || h != (envelope.Header{Version: 2, KeyID: kek.ID()}) {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	other := renamed{mine, "local:0000000000000000"}
+	if got, err := envelope.Open(t.Context(), other, rec, blob); !errors.Is(err, envelope.ErrTampered) || got != nil {
+		t.Errorf("a key of another name opened it: %q, %v", got, err)
+	}
+	forged := bytes.Replace(blob, []byte(mine.KeyID()), []byte(other.id), 1)
+	for name, p := range map[string]envelope.KeyProvider{"the key": mine, "the key under that name": other} {
+		if got, err := envelope.Open(t.Context(), p, rec, forged); !errors.Is(err, envelope.ErrTampered) || got != nil {
+			t.Errorf("%s opened what names another: %q, %v", name, got, err)
+		}
+	}
+}
+
+// renamed is a key under another name.
+type renamed struct {
+	envelope.KeyProvider
+	id string
+}
+
+func (r renamed) KeyID() string { return r.id }
+
+func TestAnIdTellsNothingButWhichKey(t *testing.T) {
+	a, b := envelope.NewKEK([32]byte{1}), envelope.NewKEK([32]byte{2})
+	if a.ID() == b.ID() || a.ID() != envelope.NewKEK([32]byte{1}).ID() || (envelope.KEK{}).ID() != "" {
+		t.Errorf("%q, %q", a.ID(), b.ID())
+	}
+	if got, want := a.ID(), "local:a5d86a66623bb946"; got != want {
+		t.Errorf("the id of a key is %q now, was %q: what it sealed no longer opens", got, want)
 	}
 }
 

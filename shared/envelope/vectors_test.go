@@ -48,9 +48,16 @@ func vectors(t testing.TB, group string) []vector {
 // service: it knows one of them.
 type opaque struct{ wrapped, dek []byte }
 
-func (o opaque) Wrap(context.Context, []byte) ([]byte, error) { return nil, errors.New("not used") }
+func (o opaque) KeyID() string { return "opaque" }
 
-func (o opaque) Unwrap(_ context.Context, wrapped []byte) ([]byte, error) {
+func (o opaque) Wrap(context.Context, envelope.Record, []byte) ([]byte, error) {
+	return nil, errors.New("not used")
+}
+
+func (o opaque) Unwrap(_ context.Context, rec envelope.Record, wrapped []byte) ([]byte, error) {
+	if rec != (envelope.Record{}) {
+		return nil, errors.New("version 1 knows no records")
+	}
 	if !bytes.Equal(wrapped, o.wrapped) {
 		return nil, envelope.ErrTampered
 	}
@@ -79,7 +86,7 @@ func TestVectorsEnvelope(t *testing.T) {
 			if err != nil || !bytes.Equal(got, unhex(t, v.Out.Plaintext)) {
 				t.Errorf("Open: %x, %v", got, err)
 			}
-			dek, err := p.Unwrap(t.Context(), unhex(t, v.Out.Wrapped))
+			dek, err := p.Unwrap(t.Context(), envelope.Record{}, unhex(t, v.Out.Wrapped))
 			if err != nil || !bytes.Equal(dek, unhex(t, v.In.DEK)) {
 				t.Errorf("Unwrap: %d bytes, %v", len(dek), err)
 			}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/defenseunicorns/peat-gateway/shared/refusal"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -56,11 +57,11 @@ func Decode(b []byte) (Genesis, error) {
 func (c Credentials) Encode() ([]byte, error) {
 	switch {
 	case len(c.MeshID) != meshIDSize:
-		return nil, SerializationError.new("mesh_id of %d bytes, must be %d", len(c.MeshID), meshIDSize)
+		return nil, refusal.Serialization.New("mesh_id of %d bytes, must be %d", len(c.MeshID), meshIDSize)
 	case !utf8.ValidString(c.MeshID):
-		return nil, SerializationError.new("invalid mesh_id: not UTF-8")
+		return nil, refusal.Serialization.New("invalid mesh_id: not UTF-8")
 	case len(c.AuthorityPublicKey) != ed25519.PublicKeySize:
-		return nil, SerializationError.new("authority key of %d bytes, must be %d", len(c.AuthorityPublicKey), ed25519.PublicKeySize)
+		return nil, refusal.Serialization.New("authority key of %d bytes, must be %d", len(c.AuthorityPublicKey), ed25519.PublicKeySize)
 	}
 	return encode(c.Name, c.Policy, func(out []byte) []byte {
 		out = append(out, c.MeshID...)
@@ -78,7 +79,7 @@ func DecodeCredentials(b []byte) (Credentials, error) {
 	}
 	id := body[:meshIDSize]
 	if !utf8.Valid(id) {
-		return Credentials{}, SerializationError.new("invalid mesh_id: not UTF-8")
+		return Credentials{}, refusal.Serialization.New("invalid mesh_id: not UTF-8")
 	}
 	policy, err := policyOf(rest)
 	if err != nil {
@@ -111,14 +112,14 @@ func encode(name string, policy tenant.EnrollmentPolicy, body func([]byte) []byt
 // order of peat-mesh, as the error is part of what both sides agree on.
 func split(what string, b []byte) (name string, body, rest []byte, err error) {
 	if len(b) < minSize {
-		return "", nil, nil, SerializationError.new("%s too short: %d bytes (min %d)", what, len(b), minSize)
+		return "", nil, nil, refusal.Serialization.New("%s too short: %d bytes (min %d)", what, len(b), minSize)
 	}
 	n := int(binary.LittleEndian.Uint16(b))
 	if len(b) < minSize+n {
-		return "", nil, nil, SerializationError.new("%s truncated at mesh_name", what)
+		return "", nil, nil, refusal.Serialization.New("%s truncated at mesh_name", what)
 	}
 	if !utf8.Valid(b[2 : 2+n]) {
-		return "", nil, nil, SerializationError.new("invalid mesh_name: not UTF-8")
+		return "", nil, nil, refusal.Serialization.New("invalid mesh_name: not UTF-8")
 	}
 	rest = b[2+n:]
 	return string(b[2 : 2+n]), rest[:bodySize:bodySize], rest[bodySize:], nil
@@ -126,7 +127,7 @@ func split(what string, b []byte) (name string, body, rest []byte, err error) {
 
 func policyOf(rest []byte) (tenant.EnrollmentPolicy, error) {
 	if int(rest[0]) >= len(policies) {
-		return "", SerializationError.new("invalid policy byte: %d", rest[0])
+		return "", refusal.Serialization.New("invalid policy byte: %d", rest[0])
 	}
 	return policies[rest[0]], nil
 }
@@ -134,7 +135,7 @@ func policyOf(rest []byte) (tenant.EnrollmentPolicy, error) {
 func policyByte(policy tenant.EnrollmentPolicy) (byte, error) {
 	i := slices.Index(policies[:], policy)
 	if i < 0 {
-		return 0, SerializationError.new("unknown policy %q", policy)
+		return 0, refusal.Serialization.New("unknown policy %q", policy)
 	}
 	return byte(i), nil
 }

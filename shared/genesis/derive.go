@@ -5,8 +5,10 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/hex"
-	"math/big"
 	"strings"
+
+	"github.com/defenseunicorns/peat-gateway/shared/platform/point"
+	"github.com/defenseunicorns/peat-gateway/shared/refusal"
 )
 
 // What each derivation is for. These are part of the mesh's protocol.
@@ -56,7 +58,7 @@ func (g Genesis) derive(salt, info string) Secret {
 func DeviceKeypair(seed []byte, context string) (ed25519.PrivateKey, error) {
 	secret, err := expand(seed, "", context)
 	if err != nil {
-		return nil, KeypairError.new("derive keypair: %v", err)
+		return nil, refusal.Keypair.New("derive keypair: %v", err)
 	}
 	return ed25519.NewKeyFromSeed(secret[:]), nil
 }
@@ -75,10 +77,10 @@ const deviceIDSize = 16 // bytes
 // hexadecimal characters.
 func DeviceID(pub ed25519.PublicKey) (string, error) {
 	if len(pub) != ed25519.PublicKeySize {
-		return "", InvalidPublicKey.new("public key: expected %d bytes, got %d", ed25519.PublicKeySize, len(pub))
+		return "", refusal.InvalidPublicKey.New("public key: expected %d bytes, got %d", ed25519.PublicKeySize, len(pub))
 	}
-	if !isPoint(pub) {
-		return "", InvalidPublicKey.new("public key: not a point of the curve")
+	if !point.OnCurve(pub) {
+		return "", refusal.InvalidPublicKey.New("public key: not a point of the curve")
 	}
 	sum := sha256.Sum256(pub)
 	return hex.EncodeToString(sum[:deviceIDSize]), nil
@@ -88,41 +90,14 @@ func DeviceID(pub ed25519.PublicKey) (string, error) {
 // whose parser also takes a plus sign for a digit.
 func ParseDeviceID(s string) (string, error) {
 	if len(s)%2 != 0 {
-		return "", InvalidDeviceID.new("device id: odd length")
+		return "", refusal.InvalidDeviceID.New("device id: odd length")
 	}
 	b, err := hex.DecodeString(s)
 	if err != nil {
-		return "", InvalidDeviceID.new("device id: invalid hex")
+		return "", refusal.InvalidDeviceID.New("device id: invalid hex")
 	}
 	if len(b) != deviceIDSize {
-		return "", InvalidDeviceID.new("device id: expected %d bytes, got %d", deviceIDSize, len(b))
+		return "", refusal.InvalidDeviceID.New("device id: expected %d bytes, got %d", deviceIDSize, len(b))
 	}
 	return hex.EncodeToString(b), nil
-}
-
-// isPoint tells whether pub decompresses, which crypto/ed25519 tells nobody: it
-// has one answer for a bad key and a bad signature. The curve is
-// -x²+y² = 1+d·x²·y², so y is on it if (y²-1)/(d·y²+1) is a square. Public keys
-// are no secret, so big numbers, whose time varies, will do.
-func isPoint(pub ed25519.PublicKey) bool {
-	p := new(big.Int).Lsh(big.NewInt(1), 255)
-	p.Sub(p, big.NewInt(19))
-	d := new(big.Int).ModInverse(big.NewInt(121666), p)
-	d.Mul(d, big.NewInt(-121665)).Mod(d, p)
-
-	reversed := make([]byte, len(pub)) // the encoding is little-endian, big.Int is not
-	for i, b := range pub {
-		reversed[len(pub)-1-i] = b
-	}
-	reversed[0] &= 0x7f // the sign of x
-	y2 := new(big.Int).SetBytes(reversed)
-	y2.Mul(y2, y2).Mod(y2, p)
-
-	one := big.NewInt(1)
-	u := new(big.Int).Sub(y2, one)
-	v := d.Mul(d, y2).Add(d, one)
-	// u/v is a square exactly if u·v is, and u/v is never undefined: -1/d is
-	// not a square, so v is not zero.
-	u.Mul(u, v).Mod(u, p)
-	return big.Jacobi(u, p) >= 0
 }

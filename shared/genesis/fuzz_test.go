@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/defenseunicorns/peat-gateway/shared/genesis"
+	"github.com/defenseunicorns/peat-gateway/shared/refusal"
+	"github.com/defenseunicorns/peat-gateway/shared/refusal/refusaltest"
 )
 
 type recordOnly struct {
@@ -15,16 +17,16 @@ type recordOnly struct {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, v := range vectors[recordOnly, genesisOut](f, "genesis_decode") {
+	for _, v := range refusaltest.Vectors[recordOnly, genesisOut](f, "genesis_decode") {
 		f.Add([]byte(v.In.Hex))
 	}
-	for _, v := range vectors[recordOnly, genesisOut](f, "genesis") {
+	for _, v := range refusaltest.Vectors[recordOnly, genesisOut](f, "genesis") {
 		f.Add([]byte(v.Out.Encoded))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g, err := genesis.Decode(b)
 		if err != nil {
-			if !errors.Is(err, genesis.SerializationError) || g != (genesis.Genesis{}) {
+			if !errors.Is(err, refusal.Serialization) || g != (genesis.Genesis{}) {
 				t.Fatalf("%v, and something was returned", err)
 			}
 			return
@@ -43,13 +45,13 @@ func FuzzDecode(f *testing.F) {
 }
 
 func FuzzDecodeCredentials(f *testing.F) {
-	for _, v := range vectors[recordOnly, struct{}](f, "credentials") {
+	for _, v := range refusaltest.Vectors[recordOnly, struct{}](f, "credentials") {
 		f.Add([]byte(v.In.Hex))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := genesis.DecodeCredentials(b)
 		if err != nil {
-			if !errors.Is(err, genesis.SerializationError) {
+			if !errors.Is(err, refusal.Serialization) {
 				t.Fatal(err)
 			}
 			return

@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/defenseunicorns/peat-gateway/shared/refusal"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -56,7 +57,7 @@ func New(name string, policy tenant.EnrollmentPolicy, createdAt time.Time, rando
 	}
 	ms := createdAt.UnixMilli()
 	if ms < 0 {
-		return Genesis{}, SerializationError.new("created before 1970")
+		return Genesis{}, refusal.Serialization.New("created before 1970")
 	}
 	return FromSeed(name, policy, uint64(ms), seed)
 }
@@ -119,39 +120,9 @@ func checkName(name string) error {
 	case len(name) > math.MaxUint16:
 		// peat-mesh writes such a name with a length that has lost its upper
 		// bits, and the record can never be read again.
-		return SerializationError.new("mesh_name of %d bytes is longer than %d", len(name), math.MaxUint16)
+		return refusal.Serialization.New("mesh_name of %d bytes is longer than %d", len(name), math.MaxUint16)
 	case !utf8.ValidString(name):
-		return SerializationError.new("invalid mesh_name: not UTF-8")
+		return refusal.Serialization.New("invalid mesh_name: not UTF-8")
 	}
 	return nil
 }
-
-// Class is a class of errors, by the code that peat-mesh has for it. A Class is
-// itself an error, so errors.Is(err, genesis.InvalidDeviceID) asks for it.
-type Class string
-
-// The classes.
-const (
-	SerializationError Class = "SERIALIZATION_ERROR"
-	InvalidDeviceID    Class = "INVALID_DEVICE_ID"
-	InvalidPublicKey   Class = "INVALID_PUBLIC_KEY"
-	KeypairError       Class = "KEYPAIR_ERROR"
-)
-
-// Error makes a Class usable as a target of errors.Is.
-func (c Class) Error() string { return string(c) }
-
-func (c Class) new(format string, args ...any) error {
-	return &Error{Class: c, Detail: fmt.Sprintf(format, args...)}
-}
-
-// Error says what is wrong with an input, never what is in it.
-type Error struct {
-	Class  Class
-	Detail string
-}
-
-func (e *Error) Error() string { return "genesis: " + e.Detail }
-
-// Unwrap lets errors.Is find the class.
-func (e *Error) Unwrap() error { return e.Class }

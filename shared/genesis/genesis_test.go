@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/defenseunicorns/peat-gateway/shared/genesis"
+	"github.com/defenseunicorns/peat-gateway/shared/refusal"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -45,11 +46,11 @@ func TestNewRefuses(t *testing.T) {
 		random io.Reader
 		want   error
 	}{
-		"a name that is too long": {strings.Repeat("a", 65536), tenant.Open, now, rand.Reader, genesis.SerializationError},
-		"a name that is no text":  {"\xff", tenant.Open, now, rand.Reader, genesis.SerializationError},
-		"an unknown policy":       {"X", "sometimes", now, rand.Reader, genesis.SerializationError},
-		"no policy":               {"X", "", now, rand.Reader, genesis.SerializationError},
-		"a time before time":      {"X", tenant.Open, time.Time{}, rand.Reader, genesis.SerializationError},
+		"a name that is too long": {strings.Repeat("a", 65536), tenant.Open, now, rand.Reader, refusal.Serialization},
+		"a name that is no text":  {"\xff", tenant.Open, now, rand.Reader, refusal.Serialization},
+		"an unknown policy":       {"X", "sometimes", now, rand.Reader, refusal.Serialization},
+		"no policy":               {"X", "", now, rand.Reader, refusal.Serialization},
+		"a time before time":      {"X", tenant.Open, time.Time{}, rand.Reader, refusal.Serialization},
 		"too little randomness":   {"X", tenant.Open, now, bytes.NewReader(make([]byte, 31)), io.ErrUnexpectedEOF},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +127,7 @@ func TestEveryPublicKeyIsAPoint(t *testing.T) {
 
 func TestParseDeviceIDRefuses(t *testing.T) {
 	for _, in := range []string{"", "abc", strings.Repeat("ab", 15), strings.Repeat("ab", 17), strings.Repeat("é", 16), strings.Repeat("+f", 16), " " + strings.Repeat("ab", 15) + "a"} {
-		if got, err := genesis.ParseDeviceID(in); !errors.Is(err, genesis.InvalidDeviceID) {
+		if got, err := genesis.ParseDeviceID(in); !errors.Is(err, refusal.InvalidDeviceID) {
 			t.Errorf("%q: %q, %v", in, got, err)
 		}
 	}
@@ -150,7 +151,7 @@ func TestCredentialsAreEncodedStrictly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := good
 			spoil(&c)
-			if b, err := c.Encode(); !errors.Is(err, genesis.SerializationError) {
+			if b, err := c.Encode(); !errors.Is(err, refusal.Serialization) {
 				t.Errorf("%d bytes, %v", len(b), err)
 			}
 		})

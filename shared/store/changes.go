@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
@@ -60,21 +62,21 @@ func weigh(c change.Settled) uint64 { return uint64(len(c.Raw) + len(c.Patches))
 // returns what it weighs with them.
 func (tx *Tx) insertChanges(ctx context.Context, key tenant.Key, position, bytes uint64, rows []change.Settled) (uint64, error) {
 	const columns = 20
-	var sql strings.Builder
-	sql.WriteString(`INSERT INTO changes (org_id, app_id, ` + changeColumns + `, bytes) VALUES `)
+	var query strings.Builder
+	query.WriteString(`INSERT INTO changes (org_id, app_id, ` + changeColumns + `, bytes) VALUES `)
 	args := make([]any, 0, columns*len(rows))
 	for i, c := range rows {
 		if i > 0 {
-			sql.WriteByte(',')
+			query.WriteByte(',')
 		}
 		for j := range columns {
 			sep := ","
 			if j == 0 {
 				sep = "("
 			}
-			fmt.Fprintf(&sql, "%s$%d", sep, i*columns+j+1)
+			fmt.Fprintf(&query, "%s$%d", sep, i*columns+j+1)
 		}
-		sql.WriteByte(')')
+		query.WriteByte(')')
 		var prev []byte
 		if c.Prev != nil {
 			prev = c.Prev[:]
@@ -83,7 +85,7 @@ func (tx *Tx) insertChanges(ctx context.Context, key tenant.Key, position, bytes
 		args = append(args, key.Org, key.App, c.Document, position+uint64(i)+1, c.Seq, c.Hash[:], prev, c.Concurrent,
 			joinHashes(c.Deps), c.Actor, c.ActorSeq, c.StartOp, c.Time, text(c.Message), c.Raw, c.Patches, micros(c.ReceivedAt), string(c.Origin), c.Trace, bytes)
 	}
-	_, err := tx.q.ExecContext(ctx, sql.String(), args...)
+	_, err := tx.q.ExecContext(ctx, query.String(), args...)
 	return bytes, err
 }
 
@@ -165,13 +167,14 @@ func (s queries) DocumentChanges(ctx context.Context, key tenant.Key, document s
 }
 
 func (s queries) readChanges(ctx context.Context, limit, maxBytes int, where string, key tenant.Key, args ...any) ([]change.Settled, error) {
-	rows, err := s.q.QueryContext(ctx, fmt.Sprintf(`SELECT %s FROM changes WHERE org_id = $1 AND app_id = $2 AND %s LIMIT %d`,
-		changeColumns, where, limit), append([]any{key.Org, key.App}, args...)...)
+	args = append(append([]any{key.Org, key.App}, args...), limit)
+	rows, err := s.q.QueryContext(ctx, `SELECT `+changeColumns+` FROM changes
+		WHERE org_id = $1 AND app_id = $2 AND `+where+` LIMIT $`+strconv.Itoa(len(args)), args...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
-	var out []change.Settled
+	out := make([]change.Settled, 0, min(limit, 256)) // they are large: growing costs more than what is too much
 	for size := 0; size < maxBytes && rows.Next(); {
 		c, err := scanChange(rows)
 		if err != nil {
@@ -183,9 +186,9 @@ func (s queries) readChanges(ctx context.Context, limit, maxBytes int, where str
 	return out, rows.Err()
 }
 
-func scanChange(r row) (change.Settled, error) {
+func scanChange(r *sql.Rows) (change.Settled, error) {
 	var c change.Settled
-	var hash, prev, deps []byte
+	var hash, prev, deps sql.RawBytes // good until the next row, and copied before
 	var received int64
 	err := r.Scan(&c.Document, &c.Position, &c.Seq, &hash, &prev, &c.Concurrent, &deps, &c.Actor, &c.ActorSeq, &c.StartOp,
 		&c.Time, &c.Message, &c.Raw, &c.Patches, &received, &c.Origin, &c.Trace)
@@ -200,6 +203,9 @@ func scanChange(r row) (change.Settled, error) {
 	if len(prev) > 0 {
 		c.Prev = new(change.Hash)
 		copy(c.Prev[:], prev)
+	}
+	if len(deps) > 0 {
+		c.Deps = make([]change.Hash, 0, len(deps)/len(c.Hash))
 	}
 	for ; len(deps) > 0; deps = deps[len(c.Hash):] {
 		c.Deps = append(c.Deps, change.Hash(deps[:len(c.Hash)]))

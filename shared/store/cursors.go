@@ -10,12 +10,12 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
-const cursorColumns = `org_id, sink_id, app_id, position, attempts, next_attempt_at, last_error, start_position`
+const cursorColumns = `org_id, sink_id, app_id, position, attempts, next_attempt_at, last_error, start_position, unreceipted`
 
 func scanCursor(r row) (delivery.Cursor, error) {
 	var c delivery.Cursor
 	var next int64
-	err := r.Scan(&c.Org, &c.Sink, &c.App, &c.Position, &c.Attempts, &next, &c.LastError, &c.StartPosition)
+	err := r.Scan(&c.Org, &c.Sink, &c.App, &c.Position, &c.Attempts, &next, &c.LastError, &c.StartPosition, &c.Unreceipted)
 	c.NextAttemptAt = fromMicros(next)
 	return c, err
 }
@@ -34,12 +34,12 @@ func (s queries) Cursor(ctx context.Context, key tenant.Key, sink string) (deliv
 // SaveCursor records where a sink is; fault.NotFound if the sink or the formation is gone.
 func (tx *Tx) SaveCursor(ctx context.Context, c delivery.Cursor) error {
 	res, err := tx.q.ExecContext(ctx, `INSERT INTO cursors (`+cursorColumns+`)
-		SELECT $1, $2, $3, CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS BIGINT), $7, CAST($8 AS BIGINT)
+		SELECT $1, $2, $3, CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS BIGINT), $7, CAST($8 AS BIGINT), CAST($9 AS BIGINT)
 		WHERE EXISTS (SELECT 1 FROM sinks WHERE org_id = $1 AND sink_id = $2)
 		  AND EXISTS (SELECT 1 FROM formations WHERE org_id = $1 AND app_id = $3)
 		ON CONFLICT (org_id, sink_id, app_id) DO UPDATE SET position = excluded.position, attempts = excluded.attempts,
-			next_attempt_at = excluded.next_attempt_at, last_error = excluded.last_error`,
-		c.Org, c.Sink, c.App, c.Position, c.Attempts, micros(c.NextAttemptAt), c.LastError, c.StartPosition)
+			next_attempt_at = excluded.next_attempt_at, last_error = excluded.last_error, unreceipted = excluded.unreceipted`,
+		c.Org, c.Sink, c.App, c.Position, c.Attempts, micros(c.NextAttemptAt), c.LastError, c.StartPosition, c.Unreceipted)
 	return affected(res, err, fault.NotFound, "sink %q or formation %q is gone", c.Sink, c.App)
 }
 

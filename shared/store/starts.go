@@ -85,7 +85,7 @@ func (s queries) positionAt(ctx context.Context, key tenant.Key, at int64, end u
 
 // startAt gives a sink its cursor in a formation.
 func (tx *Tx) startAt(ctx context.Context, key tenant.Key, sink string, position uint64) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO cursors (`+cursorColumns+`) VALUES ($1, $2, $3, $4, 0, 0, '', $4)`,
+	_, err := tx.q.ExecContext(ctx, `INSERT INTO cursors (`+cursorColumns+`) VALUES ($1, $2, $3, $4, 0, 0, '', $4, 0)`,
 		key.Org, sink, key.App, position)
 	return err
 }

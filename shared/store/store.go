@@ -90,7 +90,7 @@ type Snapshot struct {
 // InSnapshot runs fn on the store as of one moment. It locks nothing, but what it
 // takes long for the database has to keep.
 func (s *Store) InSnapshot(ctx context.Context, fn func(s *Snapshot) error) error {
-	return s.db.Snapshot(ctx, func(tx *sql.Tx) error { return fn(&Snapshot{queries{q: s.db.Dialect(tx)}}) })
+	return s.db.Snapshot(ctx, func(tx *sql.Tx) error { return fn(&Snapshot{queries{q: s.db.SnapshotDialect(tx)}}) })
 }
 
 // Precise cuts a time to what both databases keep: microseconds, UTC.

@@ -17,6 +17,9 @@ type Formation struct {
 	State              State
 	AuthorityPublicKey []byte // Ed25519, 32 bytes
 	CreatedAt          time.Time
+	Revision           uint64 // grows with every change of policy or state
+	Documents          int    // in its log
+	Bytes              int    // of its log, changes and patches
 }
 
 // EnrollmentPolicy says who may join a formation.
@@ -61,6 +64,14 @@ func (s State) Move(next State) (State, error) {
 		return next, nil
 	}
 	return s, fault.Conflict.New("a formation that is %s cannot become %s", s, next)
+}
+
+// MustBe reports whether a formation in state s may do what only one in state want may.
+func (s State) MustBe(want State) error {
+	if s != want {
+		return fault.Conflict.New("the formation is %s", s)
+	}
+	return nil
 }
 
 // Moves tells where a formation in state s may go, for documents and tests.

@@ -3,11 +3,13 @@ package envelopetest
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +17,9 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 )
+
+// mine is the record that everything here is wrapped for.
+var mine = envelope.Record{Org: "acme", App: "logistics", Kind: "genesis"}
 
 // Run tests a provider. Each call of open returns a provider for the same key,
 // as two replicas of the gateway have it.
@@ -67,7 +72,7 @@ func Run(t *testing.T, open func(t *testing.T) envelope.KeyProvider) {
 		p, dek := open(t), random(32)
 		wrapped := wrap(t, p, dek)
 		for name, bad := range damaged(wrapped) {
-			got, err := p.Unwrap(t.Context(), bad)
+			got, err := p.Unwrap(t.Context(), mine, bad)
 			if !errors.Is(err, envelope.ErrTampered) {
 				t.Errorf("%s: %d bytes, error %v; want ErrTampered", name, len(got), err)
 				continue
@@ -79,18 +84,63 @@ func Run(t *testing.T, open func(t *testing.T) envelope.KeyProvider) {
 			}
 		}
 	})
+	t.Run("its id fits an envelope and stays", func(t *testing.T) {
+		id := open(t).KeyID()
+		if !regexp.MustCompile(`^[!-~]{1,255}$`).MatchString(id) || id != open(t).KeyID() {
+			t.Errorf("the id %q, then %q", id, open(t).KeyID())
+		}
+	})
+	t.Run("a key wrapped for no record is unwrapped for none", func(t *testing.T) {
+		p, dek := open(t), random(32)
+		wrapped, err := p.Wrap(t.Context(), envelope.Record{}, dek)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := p.Unwrap(t.Context(), envelope.Record{}, wrapped); err != nil || !bytes.Equal(got, dek) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	})
+	t.Run("a key wrapped for one record is of no use for another", func(t *testing.T) {
+		p := open(t)
+		wrapped := wrap(t, p, random(32))
+		for name, theirs := range map[string]envelope.Record{
+			"another organization": {Org: "evil", App: "logistics", Kind: "genesis"},
+			"another formation":    {Org: "acme", App: "medical", Kind: "genesis"},
+			"another kind":         {Org: "acme", App: "logistics", Kind: "sink"},
+			"another id":           {Org: "acme", App: "logistics", Kind: "genesis", ID: "2"},
+			"parts moved":          {Org: "acmelogistics", Kind: "genesis"},
+			"no record":            {},
+		} {
+			if got, err := p.Unwrap(t.Context(), theirs, wrapped); !errors.Is(err, envelope.ErrTampered) || got != nil {
+				t.Errorf("%s: %d bytes, %v", name, len(got), err)
+			}
+		}
+	})
+	t.Run("who gave up waiting is told so", func(t *testing.T) {
+		p := open(t)
+		wrapped := wrap(t, p, random(32))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		// One that needs not wait may answer all the same.
+		if _, err := p.Wrap(ctx, mine, random(32)); err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("Wrap: %v", err)
+		}
+		if _, err := p.Unwrap(ctx, mine, wrapped); err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("Unwrap: %v", err)
+		}
+	})
 	t.Run("it may be used by many at once", func(t *testing.T) {
 		p := open(t)
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
 				dek := random(32)
-				wrapped, err := p.Wrap(t.Context(), dek)
+				wrapped, err := p.Wrap(t.Context(), mine, dek)
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if got, err := p.Unwrap(t.Context(), wrapped); err != nil || !bytes.Equal(got, dek) {
+				if got, err := p.Unwrap(t.Context(), mine, wrapped); err != nil || !bytes.Equal(got, dek) {
 					t.Errorf("the key came back changed, or not at all: %v", err)
 				}
 			})
@@ -98,12 +148,11 @@ func Run(t *testing.T, open func(t *testing.T) envelope.KeyProvider) {
 		wg.Wait()
 	})
 	t.Run("secrets are sealed with it and opened", func(t *testing.T) {
-		rec := envelope.Record{Org: "acme", App: "logistics", Kind: "genesis"}
-		blob, err := envelope.Seal(t.Context(), open(t), rec, []byte("secret"))
+		blob, err := envelope.Seal(t.Context(), open(t), mine, []byte("secret"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := envelope.Open(t.Context(), open(t), rec, blob)
+		got, err := envelope.Open(t.Context(), open(t), mine, blob)
 		if err != nil || string(got) != "secret" {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
@@ -131,7 +180,7 @@ func damaged(wrapped []byte) map[string][]byte {
 
 func wrap(t *testing.T, p envelope.KeyProvider, dek []byte) []byte {
 	t.Helper()
-	wrapped, err := p.Wrap(t.Context(), dek)
+	wrapped, err := p.Wrap(t.Context(), mine, dek)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +189,7 @@ func wrap(t *testing.T, p envelope.KeyProvider, dek []byte) []byte {
 
 func unwrap(t *testing.T, p envelope.KeyProvider, wrapped []byte) []byte {
 	t.Helper()
-	dek, err := p.Unwrap(t.Context(), wrapped)
+	dek, err := p.Unwrap(t.Context(), mine, wrapped)
 	if err != nil {
 		t.Fatal(err)
 	}

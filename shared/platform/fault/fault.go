@@ -28,6 +28,8 @@ const (
 	Forbidden Kind = "forbidden"
 	// NotFound: the thing does not exist, or belongs to somebody else.
 	NotFound Kind = "not found"
+	// Mismatch: the caller means another state of the thing than the one it is in.
+	Mismatch Kind = "mismatch"
 	// Conflict: the state of the thing does not allow it (exists already, stale, wrong state).
 	Conflict Kind = "conflict"
 	// TooLarge: the input is longer than the limit that the message names.
@@ -40,6 +42,9 @@ const (
 	Unavailable Kind = "unavailable"
 	// Stale: the writer lost its lease; somebody else is in charge now.
 	Stale Kind = "stale"
+	// Sealed: a secret that this needs does not open. Trying again does not help
+	// before somebody has done something about its key.
+	Sealed Kind = "sealed"
 )
 
 // Error makes a Kind usable as a target of errors.Is.
@@ -62,6 +67,13 @@ type Error struct {
 	Cause   error         // for the log; may be nil
 	After   time.Duration // when trying again makes sense; 0 is unknown
 	Fields  []Field       // which parts of the input are wrong; may be empty
+	Limit   *Limit        // which limit was reached; may be nil
+}
+
+// Limit is a limit that was reached.
+type Limit struct {
+	Name  string `json:"name"`
+	Value int    `json:"value"`
 }
 
 // Field is one wrong part of an input, by its JSON pointer.

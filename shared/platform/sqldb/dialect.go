@@ -16,33 +16,79 @@ type Querier interface {
 
 // Dialect returns q, taking texts whose parameters are written $1, $2 … on either
 // engine. SQLite takes these for names, and looks each up among all others: that
-// made three quarters of the cost of a long INSERT.
+// made three quarters of the cost of a long INSERT. q is Reader or a transaction of
+// InTx; for one of Snapshot there is SnapshotDialect.
 func (db *DB) Dialect(q Querier) Querier {
 	if db.Engine == Postgres {
 		return q
 	}
-	return unnamed{q, &db.texts}
+	tx, ok := q.(*sql.Tx)
+	if !ok {
+		return reading{db}
+	}
+	return within{tx, &db.texts, &db.writings}
 }
 
-// unnamed gives SQLite parameters without names: one for each place they stand in.
-type unnamed struct {
-	q     Querier
+// SnapshotDialect is Dialect for a transaction of Snapshot.
+func (db *DB) SnapshotDialect(tx *sql.Tx) Querier {
+	if db.Engine == Postgres {
+		return tx
+	}
+	return within{tx, &db.texts, nil}
+}
+
+// reading runs single statements on SQLite, outside a transaction.
+type reading struct{ db *DB }
+
+func (r reading) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	t := r.db.texts.of(query)
+	return r.db.read.ExecContext(ctx, t.query, t.place(args)...)
+}
+
+func (r reading) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	t := r.db.texts.of(query)
+	if stmt := r.db.readings.of(ctx, t.query); stmt != nil {
+		return stmt.QueryContext(ctx, t.place(args)...)
+	}
+	return r.db.read.QueryContext(ctx, t.query, t.place(args)...)
+}
+
+func (r reading) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	t := r.db.texts.of(query)
+	if stmt := r.db.readings.of(ctx, t.query); stmt != nil {
+		return stmt.QueryRowContext(ctx, t.place(args)...)
+	}
+	return r.db.read.QueryRowContext(ctx, t.query, t.place(args)...)
+}
+
+// within runs statements in a transaction on SQLite.
+type within struct {
+	tx    *sql.Tx
 	texts *texts
+	kept  *statements // nil: none
 }
 
-func (n unnamed) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	t := n.texts.of(query)
-	return n.q.ExecContext(ctx, t.query, t.place(args)...)
+func (w within) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	t := w.texts.of(query)
+	if stmt := w.kept.in(t.query); stmt != nil {
+		return w.tx.StmtContext(ctx, stmt).ExecContext(ctx, t.place(args)...)
+	}
+	return w.tx.ExecContext(ctx, t.query, t.place(args)...)
 }
 
-func (n unnamed) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	t := n.texts.of(query)
-	return n.q.QueryContext(ctx, t.query, t.place(args)...)
+// QueryContext prepares its statement anew: one that is kept can only run once at a
+// time on a connection, and a caller may ask the same while it reads the answer.
+func (w within) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	t := w.texts.of(query)
+	return w.tx.QueryContext(ctx, t.query, t.place(args)...)
 }
 
-func (n unnamed) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	t := n.texts.of(query)
-	return n.q.QueryRowContext(ctx, t.query, t.place(args)...)
+func (w within) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	t := w.texts.of(query)
+	if stmt := w.kept.in(t.query); stmt != nil {
+		return w.tx.StmtContext(ctx, stmt).QueryRowContext(ctx, t.place(args)...)
+	}
+	return w.tx.QueryRowContext(ctx, t.query, t.place(args)...)
 }
 
 // text is a statement whose parameters have lost their names.

@@ -213,6 +213,7 @@ func (db *DB) together(leader *member, members []*member) error {
 		ctx, cancel = context.WithTimeout(ctx, groupTimeout)
 	}
 	defer cancel()
+	db.writings.prepareWanted(ctx)
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
@@ -229,7 +230,7 @@ func (db *DB) together(leader *member, members []*member) error {
 				return again(err)
 			}
 		}
-		q := db.Dialect(steady{tx, ctx})
+		q := steady{db.Dialect(tx), ctx}
 		if m == leader {
 			m.run(q)
 		} else {
@@ -284,15 +285,15 @@ func (m *member) run(q Querier) {
 	m.err = m.fn(q)
 }
 
-// within is a member's context inside its group: values of its own, an end that is
+// lasting is a member's context inside its group: values of its own, an end that is
 // the group's. SQLite rolls the whole transaction back when a statement that writes
 // is interrupted, and pgx closes the connection.
-type within struct {
+type lasting struct {
 	context.Context
 	values context.Context
 }
 
-func (c within) Value(key any) any { return c.values.Value(key) }
+func (c lasting) Value(key any) any { return c.values.Value(key) }
 
 // steady runs a transaction's statements in its group's context, whatever context
 // they are given. Between them it looks whether that has ended.
@@ -305,17 +306,17 @@ func (s steady) ExecContext(ctx context.Context, query string, args ...any) (sql
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return s.q.ExecContext(within{s.group, ctx}, query, args...)
+	return s.q.ExecContext(lasting{s.group, ctx}, query, args...)
 }
 
 func (s steady) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return s.q.QueryContext(within{s.group, ctx}, query, args...)
+	return s.q.QueryContext(lasting{s.group, ctx}, query, args...)
 }
 
 func (s steady) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	// A row cannot say that it was not asked for; its statement is a short one.
-	return s.q.QueryRowContext(within{s.group, ctx}, query, args...)
+	return s.q.QueryRowContext(lasting{s.group, ctx}, query, args...)
 }

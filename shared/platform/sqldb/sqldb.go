@@ -38,8 +38,10 @@ type DB struct {
 	read   *sql.DB
 	write  *sql.DB
 	texts  texts
-	writer group  // on SQLite
-	groups groups // on Postgres
+	writer group  // SQLite's
+	groups groups // Postgres's
+
+	readings, writings statements // SQLite's
 }
 
 // Open connects to the database and proves that it answers.
@@ -91,7 +93,7 @@ func openSQLite(path string) (*DB, error) {
 	}
 	read.SetMaxOpenConns(8)
 	read.SetMaxIdleConns(8)
-	return &DB{Engine: SQLite, read: read, write: write}, nil
+	return &DB{Engine: SQLite, read: read, write: write, readings: statements{pool: read}, writings: statements{pool: write}}, nil
 }
 
 // escapePath keeps '?', '#' and '%' in a file name from being read as URL syntax.
@@ -125,6 +127,8 @@ func (db *DB) Close() error {
 	if db.read == db.write {
 		return db.write.Close()
 	}
+	db.readings.close()
+	db.writings.close()
 	return errors.Join(db.read.Close(), db.write.Close())
 }
 
@@ -191,6 +195,7 @@ func (db *DB) Snapshot(ctx context.Context, fn func(*sql.Tx) error) error {
 }
 
 func (db *DB) once(ctx context.Context, fn func(*sql.Tx) error) error {
+	db.writings.prepareWanted(ctx)
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)

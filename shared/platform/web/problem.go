@@ -21,10 +21,12 @@ var statuses = map[fault.Kind]int{
 	fault.Forbidden:        http.StatusForbidden,
 	fault.NotFound:         http.StatusNotFound,
 	fault.Conflict:         http.StatusConflict,
+	fault.Mismatch:         http.StatusPreconditionFailed,
 	fault.TooLarge:         http.StatusRequestEntityTooLarge,
 	fault.UnsupportedMedia: http.StatusUnsupportedMediaType,
 	fault.Exhausted:        http.StatusTooManyRequests,
 	fault.Unavailable:      http.StatusServiceUnavailable,
+	fault.Sealed:           http.StatusLocked,
 	fault.Stale:            http.StatusServiceUnavailable, // somebody else is in charge: ask again and reach them
 }
 
@@ -45,6 +47,7 @@ type problem struct {
 	Detail    string        `json:"detail"`
 	Instance  string        `json:"instance,omitempty"`
 	Errors    []fault.Field `json:"errors,omitempty"`
+	Limit     *fault.Limit  `json:"limit,omitempty"`
 	RequestID string        `json:"request_id,omitempty"`
 }
 
@@ -77,7 +80,7 @@ func (m *mux) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	p := problem{Status: status, Detail: internal}
 	if f := fault.Of(err); f != nil && status != http.StatusInternalServerError {
-		p.Detail, p.Errors = f.Message, f.Fields
+		p.Detail, p.Errors, p.Limit = f.Message, f.Fields, f.Limit
 		after := f.After
 		if after == 0 {
 			after = retryAfter[status]

@@ -62,6 +62,7 @@ func TestEveryClassHasOneAnswer(t *testing.T) {
 		"exhausted":       {fault.Exhausted.New("max_formations is 1"), 429, map[string]string{"Retry-After": "60"}},
 		"known_wait":      {fault.RetryIn(fault.Exhausted.New("slow down"), 1500*time.Millisecond), 429, map[string]string{"Retry-After": "2"}},
 		"unavailable":     {fault.Unavailable.Wrap(errors.New("dial 10.0.0.7: refused"), "the key provider does not answer"), 503, map[string]string{"Retry-After": "5"}},
+		"sealed":          {fault.Sealed.New("the genesis is sealed"), 423, nil},
 		"stale":           {fault.Stale.New("somebody else writes now"), 503, map[string]string{"Retry-After": "5"}},
 		"wrapped":         {fmt.Errorf("create: %w", fault.Conflict.New("exists already")), 409, nil},
 		"unclassified":    {errors.New("password=hunter2"), 500, nil},
