@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/functions/documents"
+	"github.com/defenseunicorns/peat-gateway/functions/enroll"
 	"github.com/defenseunicorns/peat-gateway/functions/federation"
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/functions/watcher"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 )
@@ -44,6 +46,7 @@ func Catalog() []Entry {
 	return []Entry{
 		{"orgs", openOrgs},
 		{"federation", openFederation},
+		{"enroll", openEnroll},
 		{"watcher", openWatcher},
 		{"documents", openDocuments},
 		{"sinks", openSinks},
@@ -82,6 +85,22 @@ func openFederation(ctx context.Context, h *Host) (Part, error) {
 		return nil, err
 	}
 	return federation.New(federation.Deps{Store: st, Notify: notify, Log: h.Log, Now: time.Now}), nil
+}
+
+func openEnroll(ctx context.Context, h *Host) (Part, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := h.Keys()
+	if err != nil {
+		return nil, err
+	}
+	notify, err := h.Notify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return enroll.New(enroll.Deps{Store: st, Keys: keyring.Single(keys), Random: rand.Reader, Notify: notify, Now: time.Now}), nil
 }
 
 func openWatcher(ctx context.Context, h *Host) (Part, error) {
