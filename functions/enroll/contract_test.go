@@ -2,7 +2,6 @@ package enroll_test
 
 import (
 	"crypto/ed25519"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +24,9 @@ import (
 func TestContract(t *testing.T) {
 	w := newWorld(t)
 	n := newNode("alpha-1", 1)
-	check := func(name string, body []byte) { goldentest.Check(t, "testdata/"+name+".json", goldentest.JSON(t, body)) }
+	check := func(name string, body []byte) {
+		goldentest.Check(t, "testdata/"+name+".json", goldentest.JSON(t, body))
+	}
 
 	check("list_empty", w.do("GET", base+"/certificates", nil, 200))
 	check("revocations_empty", w.do("GET", base+"/revocations", nil, 200))
@@ -44,6 +45,7 @@ func TestContract(t *testing.T) {
 	check("renewed", got.Body.Bytes())
 	next := parse[certificate](t, got.Body.Bytes())
 	check("inspected_renewed", w.do("GET", base+"/certificates/"+next.Serial, nil, 200))
+	w.later(time.Second)
 	check("revoked", w.do("POST", base+"/certificates/"+next.Serial+"/revoke", `{"reason":"device_lost"}`, 200))
 	check("revocations", w.do("GET", base+"/revocations", nil, 200))
 	check("revocations_documents", w.do("GET", base+"/revocations?format=documents", nil, 200))
@@ -114,23 +116,29 @@ func TestWhatIsNotIssued(t *testing.T) {
 		status int
 		says   string
 	}{
-		"not JSON":                     {func(*world) any { return `{` }, 400, ""},
-		"an unknown field":             {with(map[string]any{"issuer": "x"}), 422, "/issuer"},
-		"no key":                       {with(map[string]any{"public_key": ""}), 422, "/public_key"},
-		"a key that is too short":      {with(map[string]any{"public_key": "abcd"}), 422, "/public_key"},
-		"no node id":                   {with(map[string]any{"node_id": ""}), 422, "/node_id"},
-		"a node id over 255 bytes":     {with(map[string]any{"node_id": strings.Repeat("a", 256)}), 422, "/node_id"},
-		"a tier nobody knows":          {with(map[string]any{"tier": "Enterprise"}), 422, "/tier"},
-		"a permission nobody knows":    {with(map[string]any{"permissions": []string{"relay", "fly"}}), 422, "/permissions/1"},
-		"no end":                       {with(map[string]any{"validity": "0s"}), 422, "/validity"},
-		"a life of years":              {with(map[string]any{"validity": "9000h"}), 422, "/validity"},
-		"a life in words":              {with(map[string]any{"validity": "forever"}), 422, "/validity"},
-		"a reason over the limit":      {with(map[string]any{"why": strings.Repeat("a", 257)}), 422, "/why"},
-		"nobody's proof":               {func(w *world) any { o := w.order(n, nil); delete(o, "proof"); return o }, 422, "/proof"},
-		"another key's proof":          {func(w *world) any { return w.order(n, map[string]any{"proof": newNode("alpha-1", 2).proves("issue", "", w.time())}) }, 422, "/proof/signature"},
-		"a signature that is none":     {with(map[string]any{"proof": map[string]any{"timestamp_ms": 1, "signature": "zz"}}), 422, "/proof/signature"},
-		"a proof of long ago":          {func(w *world) any { return w.order(n, map[string]any{"proof": n.proves("issue", "", w.time().Add(-6*time.Minute))}) }, 422, "/proof/timestamp_ms"},
-		"a proof of the future":        {func(w *world) any { return w.order(n, map[string]any{"proof": n.proves("issue", "", w.time().Add(6*time.Minute))}) }, 422, "/proof/timestamp_ms"},
+		"not JSON":                  {func(*world) any { return `{` }, 400, ""},
+		"an unknown field":          {with(map[string]any{"issuer": "x"}), 422, "/issuer"},
+		"no key":                    {with(map[string]any{"public_key": ""}), 422, "/public_key"},
+		"a key that is too short":   {with(map[string]any{"public_key": "abcd"}), 422, "/public_key"},
+		"no node id":                {with(map[string]any{"node_id": ""}), 422, "/node_id"},
+		"a node id over 255 bytes":  {with(map[string]any{"node_id": strings.Repeat("a", 256)}), 422, "/node_id"},
+		"a tier nobody knows":       {with(map[string]any{"tier": "Enterprise"}), 422, "/tier"},
+		"a permission nobody knows": {with(map[string]any{"permissions": []string{"relay", "fly"}}), 422, "/permissions/1"},
+		"no end":                    {with(map[string]any{"validity": "0s"}), 422, "/validity"},
+		"a life of years":           {with(map[string]any{"validity": "9000h"}), 422, "/validity"},
+		"a life in words":           {with(map[string]any{"validity": "forever"}), 422, "/validity"},
+		"a reason over the limit":   {with(map[string]any{"why": strings.Repeat("a", 257)}), 422, "/why"},
+		"nobody's proof":            {func(w *world) any { o := w.order(n, nil); delete(o, "proof"); return o }, 422, "/proof"},
+		"another key's proof": {func(w *world) any {
+			return w.order(n, map[string]any{"proof": newNode("alpha-1", 2).proves("issue", "", w.time())})
+		}, 422, "/proof/signature"},
+		"a signature that is none": {with(map[string]any{"proof": map[string]any{"timestamp_ms": 1, "signature": "zz"}}), 422, "/proof/signature"},
+		"a proof of long ago": {func(w *world) any {
+			return w.order(n, map[string]any{"proof": n.proves("issue", "", w.time().Add(-6*time.Minute))})
+		}, 422, "/proof/timestamp_ms"},
+		"a proof of the future": {func(w *world) any {
+			return w.order(n, map[string]any{"proof": n.proves("issue", "", w.time().Add(6*time.Minute))})
+		}, 422, "/proof/timestamp_ms"},
 		"a proof for renewal":          {proof(func(p *authority.Possession) { p.Purpose = authority.ForRenewal }), 422, "/proof/signature"},
 		"a proof for another place":    {proof(func(p *authority.Possession) { p.Key.App = "medevac" }), 422, "/proof/signature"},
 		"a proof for another owner":    {proof(func(p *authority.Possession) { p.Key.Org = "rival" }), 422, "/proof/signature"},
@@ -397,15 +405,15 @@ func TestLists(t *testing.T) {
 			w.later(4*time.Hour + time.Minute)
 			expiring := w.time().UTC().Add(3 * time.Hour).Format(time.RFC3339)
 			for query, want := range map[string]string{
-				"":                               "6543210",
-				"state=active":                   "543210"[1:],
-				"state=revoked":                  "5",
-				"state=expired":                  "6",
-				"node_id=n2":                     "2",
-				"node_id=n2&state=revoked":       "",
-				"authority_id=genesis&state=":    "6543210",
-				"authority_id=other":             "",
-				"expiring_before=" + expiring:    "43",
+				"":                            "6543210",
+				"state=active":                "543210"[1:],
+				"state=revoked":               "5",
+				"state=expired":               "6",
+				"node_id=n2":                  "2",
+				"node_id=n2&state=revoked":    "",
+				"authority_id=genesis&state=": "6543210",
+				"authority_id=other":          "",
+				"expiring_before=" + expiring: "43",
 				"expiring_before=" + w.time().UTC().Add(30*time.Hour).Format(time.RFC3339): "43210",
 			} {
 				var got string
@@ -474,12 +482,3 @@ func TestAListGoesOnWithoutItsAuthority(t *testing.T) {
 }
 
 var errDown = fault.Unavailable.Wrap(errors.New("dial 10.1.2.3: refused"), "the key service does not answer")
-
-func decode64(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := base64.StdEncoding.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}

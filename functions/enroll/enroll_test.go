@@ -35,6 +35,7 @@ var key = tenant.Key{Org: "acme", App: "logistics"}
 // world is the function on a store of its own, with a formation in it.
 type world struct {
 	t     testing.TB
+	url   string
 	store *store.Store
 	keys  *keyring.Keyring
 	http.Handler
@@ -71,7 +72,7 @@ func openWorld(t testing.TB, url string, change ...func(*enroll.Deps)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, store: st, keys: keyring.Single(local), now: time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.FixedZone("", 3600))}
+	w := &world{t: t, url: url, store: st, keys: keyring.Single(local), now: time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.FixedZone("", 3600))}
 	d := enroll.Deps{Store: st, Keys: w.keys, Random: &counter{}, Notify: func() {}, Now: w.time}
 	for _, c := range change {
 		c(&d)

@@ -3,10 +3,11 @@ package enroll_test
 import (
 	"context"
 	"crypto/ed25519"
+	"database/sql"
 
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
-	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
 )
 
 // whole is what the function needs of a keyring.
@@ -52,9 +53,15 @@ func (b between) Sign(ctx context.Context, root keyring.Root, use func(ed25519.P
 // suspend suspends the formation as whoever else does it would.
 func (w *world) suspend() {
 	w.t.Helper()
-	if err := w.store.Exec(w.t, `UPDATE formations SET state = 'suspended'`); err != nil {
+	db, err := sqldb.Open(w.t.Context(), w.url)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if err := db.InTx(w.t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec(`UPDATE formations SET state = 'suspended'`)
+		return err
+	}); err != nil {
 		w.t.Fatal(err)
 	}
 }
-
-var _ = store.Precise
