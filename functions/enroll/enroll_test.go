@@ -73,7 +73,7 @@ func openWorld(t testing.TB, url string, change ...func(*enroll.Deps)) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, url: url, store: st, keys: keyring.Single(local), now: time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.FixedZone("", 3600))}
-	d := enroll.Deps{Store: st, Keys: w.keys, Random: &counter{}, Notify: func() {}, Now: w.time}
+	d := enroll.Deps{Store: st, Keys: w.keys, Random: &counter{n: 200}, Notify: func() {}, Now: w.time}
 	for _, c := range change {
 		c(&d)
 	}
