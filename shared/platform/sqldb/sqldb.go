@@ -76,6 +76,9 @@ func openSQLite(path string) (*DB, error) {
 	q.Add("_pragma", "synchronous(FULL)")
 	q.Add("_pragma", "foreign_keys(1)")
 	q.Add("_pragma", "cache_size(-16384)")
+	// What a statement or a savepoint may have to undo is a few pages, which are
+	// written to a file otherwise.
+	q.Add("_pragma", "temp_store(MEMORY)")
 	// Immediate transactions: SQLite has one writer, and finding that out at
 	// commit is worse than finding it out at begin.
 	q.Set("_txlock", "immediate")
