@@ -21,7 +21,7 @@ func (tx *Tx) Enqueue(ctx context.Context, e cloudevents.Event) error {
 		return fmt.Errorf("encode event: %w", err)
 	}
 	// The event's own id may be deterministic, and so come twice; the row's may not.
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO outbox (outbox_id, event, created_at) VALUES ($1, $2, $3)`,
+	_, err = tx.unowned().ExecContext(ctx, `INSERT INTO outbox (outbox_id, event, created_at) VALUES ($1, $2, $3)`,
 		newID(time.Now()), string(text), micros(e.Time()))
 	return err
 }
@@ -34,7 +34,7 @@ type Outboxed struct {
 
 // Outbox returns the oldest events that wait, up to limit.
 func (s queries) Outbox(ctx context.Context, limit int) ([]Outboxed, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT outbox_id, event FROM outbox ORDER BY outbox_id LIMIT $1`, limit)
+	rows, err := s.everywhere("the relay publishes the events of all").QueryContext(ctx, `SELECT outbox_id, event FROM outbox ORDER BY outbox_id LIMIT $1`, limit)
 	return collect(rows, err, func(r row) (Outboxed, error) {
 		var o Outboxed
 		var text string
@@ -48,7 +48,7 @@ func (s queries) Outbox(ctx context.Context, limit int) ([]Outboxed, error) {
 // Published removes an event from the outbox. Doing it twice is harmless: two
 // processes may have published the same event.
 func (tx *Tx) Published(ctx context.Context, id string) error {
-	_, err := tx.q.ExecContext(ctx, `DELETE FROM outbox WHERE outbox_id = $1`, id)
+	_, err := tx.everywhere("the relay publishes the events of all").ExecContext(ctx, `DELETE FROM outbox WHERE outbox_id = $1`, id)
 	return err
 }
 
@@ -72,7 +72,7 @@ func (tx *Tx) AppendAudit(ctx context.Context, a Audit) error {
 	if err != nil {
 		return fmt.Errorf("encode audit detail: %w", err)
 	}
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO audit (org_id, audit_id, at, actor, action, target, request_id, detail)
+	_, err = tx.of(a.Org).ExecContext(ctx, `INSERT INTO audit (org_id, audit_id, at, actor, action, target, request_id, detail)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		a.Org, newID(a.At), micros(a.At), a.Actor, a.Action, a.Target, a.RequestID, string(detail))
 	return err
@@ -81,7 +81,7 @@ func (tx *Tx) AppendAudit(ctx context.Context, a Audit) error {
 // AuditTrail returns up to limit entries of an organization, oldest first, after
 // the entry with the given id.
 func (s queries) AuditTrail(ctx context.Context, org tenant.OrgID, limit int) ([]Audit, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT org_id, at, actor, action, target, request_id, detail
+	rows, err := s.of(org).QueryContext(ctx, `SELECT org_id, at, actor, action, target, request_id, detail
 		FROM audit WHERE org_id = $1 ORDER BY audit_id LIMIT $2`, org, limit)
 	return collect(rows, err, func(r row) (Audit, error) {
 		var a Audit
