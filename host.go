@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ import (
 type Settings struct {
 	Function        string
 	DatabaseURL     env.Secret
+	MigrationURL    env.Secret
 	KEK             env.Secret
 	KEKFile         string
 	AdminToken      env.Secret
@@ -59,6 +61,7 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 	s := Settings{
 		Function:       e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
 		DatabaseURL:    e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
+		MigrationURL:   e.Secret("PEAT_MIGRATION_DATABASE_URL", "the same Postgres database as the owner of the tables, for migrations; default: PEAT_DATABASE_URL"),
 		KEK:            e.Secret("PEAT_KEK", "key that seals key material, 64 hexadecimal characters"),
 		KEKFile:        e.String("PEAT_KEK_FILE", "", "file that holds PEAT_KEK instead; made if it is not there"),
 		AdminToken:     e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
@@ -163,7 +166,7 @@ func (h *Host) Store(ctx context.Context) (*store.Store, error) {
 	if h.Settings.DatabaseURL.Reveal() == "" {
 		return nil, errors.New("PEAT_DATABASE_URL is not set")
 	}
-	st, err := store.Open(ctx, h.Settings.DatabaseURL.Reveal())
+	st, err := store.OpenOwned(ctx, h.Settings.DatabaseURL.Reveal(), cmp.Or(h.Settings.MigrationURL.Reveal(), h.Settings.DatabaseURL.Reveal()))
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}

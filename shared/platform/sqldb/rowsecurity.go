@@ -318,6 +318,14 @@ func (db *DB) missing(ctx context.Context, dir fs.FS) error {
 			problems = append(problems, fmt.Errorf("there is no table %s", name))
 		}
 	}
+	var above int
+	if err := db.read.QueryRowContext(ctx, `SELECT count(*) FROM pg_roles WHERE rolname IN ($1, $2) AND (rolsuper OR rolbypassrls)`,
+		db.roles.Runtime, db.roles.System).Scan(&above); err != nil {
+		return fmt.Errorf("read the roles: %w", err)
+	}
+	if above > 0 {
+		problems = append(problems, errors.New("a role is above row security"))
+	}
 	var lacking int
 	if err := db.read.QueryRowContext(ctx, `SELECT count(*) FROM unnest($1::text[], $2::text[], $3::text[]) AS want (tab, role, privilege)
 		WHERE NOT has_table_privilege(want.role, quote_ident(want.tab), want.privilege)`,

@@ -221,10 +221,8 @@ func plain(f pgconn.FieldDescription, raw []byte) (driver.Value, bool) {
 	switch {
 	case raw == nil:
 		return nil, true
-	case f.DataTypeOID == pgtype.TextOID:
+	case f.Format == pgtype.TextFormatCode || f.DataTypeOID == pgtype.TextOID:
 		return string(raw), true
-	case f.Format != pgtype.BinaryFormatCode:
-		return nil, false
 	case f.DataTypeOID == pgtype.ByteaOID:
 		return raw, true
 	case f.DataTypeOID == pgtype.Int8OID && len(raw) == 8:
