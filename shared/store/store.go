@@ -25,6 +25,15 @@ var migrations embed.FS
 // Store is an open store whose tables are up to date.
 type Store struct {
 	queries
+	// around is put around what runs statements; tests see and change them with it.
+	around func(sqldb.Querier) sqldb.Querier
+}
+
+func (s *Store) querier(q sqldb.Querier) sqldb.Querier {
+	if s.around != nil {
+		return s.around(q)
+	}
+	return q
 }
 
 // Tx is one transaction on the store.
@@ -68,7 +77,7 @@ func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 // effect but on tx; nothing slow and no network belongs in it.
 func (s *Store) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 	return s.db.InTx(ctx, func(tx *sql.Tx) error {
-		return fn(&Tx{queries{db: s.db, bare: s.db.Dialect(tx), forUpdate: s.db.ForUpdate()}})
+		return fn(&Tx{queries{db: s.db, bare: s.querier(s.db.Dialect(tx)), forUpdate: s.db.ForUpdate()}})
 	})
 }
 
@@ -80,7 +89,9 @@ type Snapshot struct {
 // InSnapshot runs fn on the store as of one moment. It locks nothing, but what it
 // takes long for the database has to keep.
 func (s *Store) InSnapshot(ctx context.Context, fn func(s *Snapshot) error) error {
-	return s.db.Snapshot(ctx, func(tx *sql.Tx) error { return fn(&Snapshot{queries{db: s.db, bare: s.db.SnapshotDialect(tx)}}) })
+	return s.db.Snapshot(ctx, func(tx *sql.Tx) error {
+		return fn(&Snapshot{queries{db: s.db, bare: s.querier(s.db.SnapshotDialect(tx))}})
+	})
 }
 
 // Precise cuts a time to what both databases keep: microseconds, UTC.

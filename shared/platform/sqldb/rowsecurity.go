@@ -53,10 +53,18 @@ func RolesOf(database string) Roles {
 	return Roles{Runtime: database + "_runtime", System: database + "_system"}
 }
 
-// The names of the two policies on each table.
+// The names of the policies on each table. The last one is the owner's, who is
+// held by policies as well and would change nothing in a migration that has to.
 const (
-	ownPolicy    = "own_rows"
-	systemPolicy = "system_rows"
+	ownPolicy       = "own_rows"
+	systemPolicy    = "system_rows"
+	migrationPolicy = "migration_rows"
+)
+
+// migrating is the setting that a migration's transaction has.
+const (
+	migrating   = "sqldb.migrating"
+	asMigration = `(SELECT current_setting('` + migrating + `', true)) = 'yes'`
 )
 
 // OpenSecured opens a database whose statements run under row security. What is
@@ -197,26 +205,27 @@ func makeRole(ctx context.Context, tx *sql.Tx, role, login string) error {
 
 // table is what the catalog says of a table.
 type table struct {
-	name           string
+	name, owner    string
 	owned          bool // it has the column
-	secured        bool // both switches are on and both policies there
+	secured        bool // both switches are on and all policies there
 	open           bool // another policy lets the roles see more
 	ownedByRuntime bool
 }
 
 func readTables(ctx context.Context, q Querier, security RowSecurity, roles Roles) ([]table, error) {
-	rows, err := q.QueryContext(ctx, `SELECT c.relname,
+	rows, err := q.QueryContext(ctx, `SELECT c.relname, pg_get_userbyid(c.relowner),
 			EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = $1 AND NOT a.attisdropped),
-			c.relrowsecurity AND c.relforcerowsecurity AND 2 = (SELECT count(*) FROM pg_policy p
-				WHERE p.polrelid = c.oid AND p.polcmd = '*' AND (p.polname = $4 AND p.polroles = ARRAY[r.oid] OR p.polname = $5 AND p.polroles = ARRAY[s.oid])),
+			c.relrowsecurity AND c.relforcerowsecurity AND 3 = (SELECT count(*) FROM pg_policy p
+				WHERE p.polrelid = c.oid AND p.polcmd = '*' AND (p.polname = $4 AND p.polroles = ARRAY[r.oid]
+					OR p.polname = $5 AND p.polroles = ARRAY[s.oid] OR p.polname = $6 AND p.polroles = ARRAY[c.relowner])),
 			EXISTS (SELECT 1 FROM pg_policy p, unnest(p.polroles) AS role (oid)
-				WHERE p.polrelid = c.oid AND p.polpermissive AND p.polname NOT IN ($4, $5)
+				WHERE p.polrelid = c.oid AND p.polpermissive AND p.polname NOT IN ($4, $5, $6)
 				  AND (role.oid = 0 OR pg_has_role(r.oid, role.oid, 'USAGE'))),
 			pg_has_role(r.oid, c.relowner, 'MEMBER') OR pg_has_role(s.oid, c.relowner, 'MEMBER')
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		JOIN pg_roles r ON r.rolname = $2 JOIN pg_roles s ON s.rolname = $3
 		WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') ORDER BY c.relname`,
-		security.Column, roles.Runtime, roles.System, ownPolicy, systemPolicy)
+		security.Column, roles.Runtime, roles.System, ownPolicy, systemPolicy, migrationPolicy)
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
@@ -224,7 +233,7 @@ func readTables(ctx context.Context, q Querier, security RowSecurity, roles Role
 	var out []table
 	for rows.Next() {
 		var t table
-		if err := rows.Scan(&t.name, &t.owned, &t.secured, &t.open, &t.ownedByRuntime); err != nil {
+		if err := rows.Scan(&t.name, &t.owner, &t.owned, &t.secured, &t.open, &t.ownedByRuntime); err != nil {
 			return nil, fmt.Errorf("read the catalog: %w", err)
 		}
 		out = append(out, t)
@@ -256,8 +265,10 @@ func (t table) secure(security RowSecurity, roles Roles) []string {
 			`ALTER TABLE `+name+` FORCE ROW LEVEL SECURITY`,
 			`DROP POLICY IF EXISTS `+ownPolicy+` ON `+name,
 			`DROP POLICY IF EXISTS `+systemPolicy+` ON `+name,
+			`DROP POLICY IF EXISTS `+migrationPolicy+` ON `+name,
 			`CREATE POLICY `+ownPolicy+` ON `+name+` TO `+runtime+` USING `+own+` WITH CHECK `+own,
-			`CREATE POLICY `+systemPolicy+` ON `+name+` TO `+system+` USING (true) WITH CHECK (true)`)
+			`CREATE POLICY `+systemPolicy+` ON `+name+` TO `+system+` USING (true) WITH CHECK (true)`,
+			`CREATE POLICY `+migrationPolicy+` ON `+name+` TO `+pgx.Identifier{t.owner}.Sanitize()+` USING (`+asMigration+`) WITH CHECK (`+asMigration+`)`)
 	}
 	out = append(out, `REVOKE ALL ON `+name+` FROM `+runtime+`, `+system)
 	g := t.grants(security)

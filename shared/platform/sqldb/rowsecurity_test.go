@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -409,6 +410,15 @@ func TestOwnerAndGatewayAreTwoLogins(t *testing.T) {
 		wantThings(t, db.Reader())
 		_ = db.Close()
 	}
+	// A migration changes what everybody has, though the owner does not see it otherwise.
+	more := maps.Clone(tables)
+	more["2.sql"] = &fstest.MapFile{Data: []byte(`UPDATE things SET name = name || '!'`)}
+	db, err := sqldb.OpenSecured(t.Context(), as(gateway), as(owner), more, security)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantThings(t, db.Scoped(db.Reader(), sqldb.Everyone()), "ax!", "bx!")
+	_ = db.Close()
 	// Neither login is above it, whoever forgets whatever.
 	for _, login := range []string{owner, gateway} {
 		db, err := sqldb.Open(t.Context(), as(login))
