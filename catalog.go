@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/functions/documents"
+	"github.com/defenseunicorns/peat-gateway/functions/federation"
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/functions/watcher"
@@ -42,6 +43,7 @@ type Entry struct {
 func Catalog() []Entry {
 	return []Entry{
 		{"orgs", openOrgs},
+		{"federation", openFederation},
 		{"watcher", openWatcher},
 		{"documents", openDocuments},
 		{"sinks", openSinks},
@@ -68,6 +70,22 @@ func openOrgs(ctx context.Context, h *Host) (Part, error) {
 		return nil, err
 	}
 	return orgs.New(orgs.Deps{Store: st, Keys: keys, Random: rand.Reader, Notify: notify, Log: h.Log, Now: time.Now}), nil
+}
+
+func openFederation(ctx context.Context, h *Host) (Part, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	notify, err := h.Notify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, err := h.AuditKey()
+	if err != nil {
+		return nil, err
+	}
+	return federation.New(federation.Deps{Store: st, Notify: notify, Key: key, Log: h.Log, Now: time.Now}), nil
 }
 
 func openWatcher(ctx context.Context, h *Host) (Part, error) {
@@ -116,6 +134,6 @@ func openDelivery(kinds ...delivery.Kind) func(context.Context, *Host) (Part, er
 		if err != nil {
 			return nil, err
 		}
-		return sinks.NewDelivery(sinks.DeliveryDeps{Deps: deps, Kinds: kinds}), nil
+		return sinks.NewDelivery(sinks.DeliveryDeps{Deps: deps, Kinds: kinds, Shared: h.deliveries()}), nil
 	}
 }
