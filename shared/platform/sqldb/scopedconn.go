@@ -40,20 +40,26 @@ type scopedConn struct {
 	current Scope // what the open transaction was told last
 }
 
-const setScope = `SELECT set_config('role', $1, true), set_config($2, $3, true)`
+const (
+	setOwner = `SELECT set_config($1, $2, true)`
+	setScope = `SELECT set_config($1, $2, true), set_config('role', $3, true)`
+)
 
 // begin sends a statement and its scope and returns what the statement answers.
 func (c *scopedConn) begin(ctx context.Context, scope Scope, query string, args []driver.NamedValue) (pgx.BatchResults, error) {
-	role := c.roles.Runtime
-	if scope.all {
-		role = c.roles.System
-	}
 	values := make([]any, len(args))
 	for i, a := range args {
 		values[i] = a.Value
 	}
 	var b pgx.Batch
-	b.Queue(setScope, role, c.setting, scope.owner)
+	switch {
+	case scope.all:
+		b.Queue(setScope, c.setting, "", c.roles.System)
+	case c.current.all:
+		b.Queue(setScope, c.setting, scope.owner, c.roles.Runtime)
+	default: // the role is the right one already
+		b.Queue(setOwner, c.setting, scope.owner)
+	}
 	b.Queue(query, values...)
 	results := c.Conn.Conn().SendBatch(ctx, &b)
 	if _, err := results.Exec(); err != nil {
