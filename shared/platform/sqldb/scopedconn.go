@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -38,6 +39,7 @@ type scopedConn struct {
 	roles   Roles
 	inTx    bool
 	current Scope // what the open transaction was told last
+	unsure  bool  // what it was told may have been undone
 }
 
 const (
@@ -55,7 +57,7 @@ func (c *scopedConn) begin(ctx context.Context, scope Scope, query string, args 
 	switch {
 	case scope.all:
 		b.Queue(setScope, c.setting, "", c.roles.System)
-	case c.current.all:
+	case c.current.all, c.unsure:
 		b.Queue(setScope, c.setting, scope.owner, c.roles.Runtime)
 	default: // the role is the right one already
 		b.Queue(setOwner, c.setting, scope.owner)
@@ -67,9 +69,22 @@ func (c *scopedConn) begin(ctx context.Context, scope Scope, query string, args 
 		return nil, retryable(err)
 	}
 	if c.inTx {
-		c.current = scope
+		c.current, c.unsure = scope, false
 	}
 	return results, nil
+}
+
+// direct tells whether a statement may go as it is. One that moves in the
+// transaction touches no row, and may have to go where no other is heard.
+func (c *scopedConn) direct(scope Scope, query string) bool {
+	switch {
+	case strings.HasPrefix(query, "ROLLBACK TO "):
+		c.unsure = true // the server forgets what it was told since the savepoint
+		return true
+	case strings.HasPrefix(query, "SAVEPOINT "), strings.HasPrefix(query, "RELEASE "):
+		return true
+	}
+	return scope == c.current && !c.unsure
 }
 
 // retryable lets database/sql try another connection if nothing was sent on this one.
@@ -83,7 +98,7 @@ func retryable(err error) error {
 // ExecContext is the driver's, in the scope of ctx.
 func (c *scopedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	scope := scopeOf(ctx)
-	if scope == c.current {
+	if c.direct(scope, query) {
 		return c.Conn.ExecContext(ctx, query, args)
 	}
 	if c.Conn.Conn().IsClosed() {
@@ -103,7 +118,7 @@ func (c *scopedConn) ExecContext(ctx context.Context, query string, args []drive
 // QueryContext is the driver's, in the scope of ctx.
 func (c *scopedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	scope := scopeOf(ctx)
-	if scope == c.current {
+	if c.direct(scope, query) {
 		return c.Conn.QueryContext(ctx, query, args)
 	}
 	if c.Conn.Conn().IsClosed() {
@@ -134,7 +149,7 @@ func (c *scopedConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver
 	if err != nil {
 		return nil, err
 	}
-	c.inTx, c.current = true, Scope{}
+	c.inTx, c.current, c.unsure = true, Scope{}, false
 	return scopedTx{tx, c}, nil
 }
 
@@ -152,12 +167,12 @@ type scopedTx struct {
 }
 
 func (t scopedTx) Commit() error {
-	t.conn.inTx, t.conn.current = false, Scope{}
+	t.conn.inTx, t.conn.current, t.conn.unsure = false, Scope{}, false
 	return t.Tx.Commit()
 }
 
 func (t scopedTx) Rollback() error {
-	t.conn.inTx, t.conn.current = false, Scope{}
+	t.conn.inTx, t.conn.current, t.conn.unsure = false, Scope{}, false
 	return t.Tx.Rollback()
 }
 
