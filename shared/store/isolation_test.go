@@ -23,7 +23,6 @@ var isolationContract = map[string]func(*testing.T, *store.Store){
 	"ended replays are not all kept": testEndedReplays,
 	"a sink is marked":               testMarkSink,
 	"tickets are listed":             testListTickets,
-	"service tokens":                 testServiceTokens,
 }
 
 func TestIsolation(t *testing.T) {
@@ -81,38 +80,6 @@ func testListTickets(t *testing.T, s *store.Store) {
 	if diff := cmp.Diff([]store.Ticket{ticket}, list); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}
-}
-
-func testServiceTokens(t *testing.T, s *store.Store) {
-	ctx := t.Context()
-	addOrg(t, s, "acme")
-	addFormation(t, s, key)
-	token := access.ServiceToken{Org: key.Org, ID: "t1", Hash: []byte("h"), Label: "l", Role: "viewer", Formations: []string{string(key.App)},
-		CreatedAt: store.Precise(now), CreatedBy: "me", ExpiresAt: store.Precise(now.Add(time.Hour))}
-	inTx(t, s, func(tx *store.Tx) error { return tx.CreateServiceToken(ctx, token) })
-	byHash, err := s.ServiceTokenByHash(ctx, []byte("h"))
-	if diff := cmp.Diff(token, byHash); diff != "" || err != nil {
-		t.Errorf("%v %s", err, diff)
-	}
-	byID, err := s.ServiceToken(ctx, key.Org, "t1")
-	if diff := cmp.Diff(token, byID); diff != "" || err != nil {
-		t.Errorf("%v %s", err, diff)
-	}
-	if n, err := s.CountTokens(ctx, key.Org, now); n != 1 || err != nil {
-		t.Error(n, err)
-	}
-	if err := s.SeeServiceToken(ctx, key.Org, "t1", now, now); err != nil {
-		t.Error(err)
-	}
-	inTx(t, s, func(tx *store.Tx) error { return tx.RevokeServiceToken(ctx, key.Org, "t1", now) })
-	token.LastUsedAt, token.RevokedAt = store.Precise(now), store.Precise(now)
-	list, err := s.ServiceTokens(ctx, key.Org, "", 10)
-	if diff := cmp.Diff([]access.ServiceToken{token}, list); diff != "" || err != nil {
-		t.Errorf("%v %s", err, diff)
-	}
-	inTx(t, s, func(tx *store.Tx) error { return tx.DeleteDeadServiceTokens(ctx, key.Org, now.Add(time.Minute)) })
-	_, err = s.ServiceToken(ctx, key.Org, "t1")
-	wantFault(t, err, fault.NotFound)
 }
 
 // TestEveryTableIsSomebodysOrListed reads the catalog, so that a migration cannot

@@ -18,6 +18,10 @@ var security = sqldb.RowSecurity{
 		"leases": {Runtime: "SELECT,INSERT,UPDATE"},
 		// Everybody adds events; only the relay, which is the system, sees and removes them.
 		"outbox": {Runtime: "INSERT", System: "SELECT,DELETE"},
+		// How far re-wrapping has come; it goes over all organizations or one.
+		"rewraps": {Runtime: "SELECT,INSERT,UPDATE"},
+		// The sweep forgets requests whose time is up, whosever they are.
+		"idempotency": {Runtime: "SELECT,INSERT,UPDATE,DELETE", System: "SELECT,DELETE"},
 		// The sweep removes expired tickets, whosever they are.
 		"tickets": {Runtime: "SELECT,INSERT,UPDATE,DELETE", System: "SELECT,DELETE"},
 	},
