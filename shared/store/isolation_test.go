@@ -9,9 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 )
