@@ -77,7 +77,7 @@ func openFederation(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := h.TokenKey()
+	tokens, err := h.TokenKey()
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,13 @@ func openFederation(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return federation.New(federation.Deps{Store: st, Tokens: key, Random: rand.Reader, Notify: notify, Log: h.Log, Now: time.Now}), nil
+	key, err := h.AuditKey()
+	if err != nil {
+		return nil, err
+	}
+	return federation.New(federation.Deps{
+		Store: st, Notify: notify, Key: key, Tokens: tokens, Random: rand.Reader, Log: h.Log, Now: time.Now,
+	}), nil
 }
 
 func openWatcher(ctx context.Context, h *Host) (Part, error) {
@@ -134,6 +140,6 @@ func openDelivery(kinds ...delivery.Kind) func(context.Context, *Host) (Part, er
 		if err != nil {
 			return nil, err
 		}
-		return sinks.NewDelivery(sinks.DeliveryDeps{Deps: deps, Kinds: kinds}), nil
+		return sinks.NewDelivery(sinks.DeliveryDeps{Deps: deps, Kinds: kinds, Shared: h.deliveries()}), nil
 	}
 }

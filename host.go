@@ -17,6 +17,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/shared/access"
+	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/file"
@@ -37,6 +38,8 @@ type Settings struct {
 	AdminToken      env.Secret
 	TokenKey        env.Secret
 	TokenKeyFile    string
+	AuditKey        env.Secret
+	AuditKeyFile    string
 	Broker          string
 	PublicURL       *url.URL
 	Holder          string
@@ -60,12 +63,16 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 	ladder := delivery.DefaultLadder()
 	hostname, _ := os.Hostname() // only a default; Knative sets HOSTNAME to the pod's name
 	s := Settings{
-		Function:       e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
-		DatabaseURL:    e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
-		Keys:           readKeys(e),
-		AdminToken:     e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
-		TokenKey:       e.Secret("PEAT_TOKEN_KEY", "key under which tokens are hashed, 64 hexadecimal characters; older ones after it, with commas between them; without it there are no service tokens"),
-		TokenKeyFile:   e.String("PEAT_TOKEN_KEY_FILE", "", "file that holds PEAT_TOKEN_KEY instead; made if it is not there"),
+		Function:    e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
+		DatabaseURL: e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
+		Keys:        readKeys(e),
+		AdminToken:  e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
+		TokenKey: e.Secret("PEAT_TOKEN_KEY",
+			"key under which tokens are hashed, 64 hexadecimal characters; older ones may follow it, with commas between them; without it there are no service tokens"),
+		TokenKeyFile: e.String("PEAT_TOKEN_KEY_FILE", "", "file that holds PEAT_TOKEN_KEY instead; made if it is not there"),
+		AuditKey: e.Secret("PEAT_AUDIT_KEY",
+			"key that signs audit trails, 64 hexadecimal characters; older ones may follow it, with commas between them"),
+		AuditKeyFile:   e.String("PEAT_AUDIT_KEY_FILE", "", "file that holds PEAT_AUDIT_KEY instead; made if it is not there"),
 		Broker:         e.String("K_SINK", "", "address of the broker that takes events; Knative sets it"),
 		PublicURL:      e.URL("PEAT_PUBLIC_URL", "", "how peers reach the watcher; default: as the caller of the API reached it", "http", "https"),
 		Holder:         e.String("HOSTNAME", hostname, "name of this replica in leases"),
@@ -132,6 +139,7 @@ type Host struct {
 	local   *bus.Local // set by Dev: events stay in this process
 	bus     bus.Publisher
 	relay   *relay
+	shared  *sinks.Shared
 	closes  []func() error
 }
 
@@ -173,8 +181,27 @@ func (h *Host) Store(ctx context.Context) (*store.Store, error) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	h.store = st
-	h.closes = append(h.closes, st.Close)
+	h.closes = append(h.closes, st.Close, startSequencer(st, h.Log).close)
 	return st, nil
+}
+
+// AuditKey reads the key that signs audit trails.
+func (h *Host) AuditKey() (audit.Key, error) {
+	var key audit.Key
+	var err error
+	switch {
+	case h.Settings.AuditKey.Reveal() != "":
+		key, err = audit.ParseKey(h.Settings.AuditKey.Reveal())
+	case h.Settings.AuditKeyFile != "":
+		key, err = audit.LoadOrCreateKey(h.Settings.AuditKeyFile)
+	default:
+		return audit.Key{}, errors.New("PEAT_AUDIT_KEY or PEAT_AUDIT_KEY_FILE is not set")
+	}
+	if err != nil {
+		return audit.Key{}, fmt.Errorf("audit key: %w", err)
+	}
+	h.Log.Info("audit trails are signed", "public_key", key.Public().String())
+	return key, nil
 }
 
 // Keys opens the keyring, which seals and opens everything that is secret.
@@ -188,10 +215,12 @@ func (h *Host) Keys(ctx context.Context) (*keyring.Keyring, error) {
 	if h.keys != nil {
 		return h.keys, nil
 	}
-	if h.keys, err = h.Settings.Keys.openKeys(st); err != nil {
+	keys, closeKeys, err := h.Settings.Keys.openKeys(st, h.Log)
+	if err != nil {
 		return nil, err
 	}
-	h.closes = append(h.closes, h.keys.Close)
+	h.keys = keys
+	h.closes = append(h.closes, closeKeys)
 	return h.keys, nil
 }
 
@@ -272,6 +301,16 @@ func (h *Host) Notify(ctx context.Context) (func(), error) {
 		h.closes = append(h.closes, h.relay.close)
 	}
 	return h.relay.wake, nil
+}
+
+// deliveries is what the deliveries of all kinds have in common.
+func (h *Host) deliveries() *sinks.Shared {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shared == nil {
+		h.shared = sinks.NewShared()
+	}
+	return h.shared
 }
 
 func (h *Host) sinkDeps(ctx context.Context) (sinks.Deps, error) {
