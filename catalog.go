@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/functions/documents"
+	"github.com/defenseunicorns/peat-gateway/functions/enroll"
 	"github.com/defenseunicorns/peat-gateway/functions/federation"
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
@@ -44,6 +45,7 @@ func Catalog() []Entry {
 	return []Entry{
 		{"orgs", openOrgs},
 		{"federation", openFederation},
+		{"enroll", openEnroll},
 		{"watcher", openWatcher},
 		{"documents", openDocuments},
 		{"sinks", openSinks},
@@ -77,7 +79,7 @@ func openFederation(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := h.TokenKey()
+	key, err := h.TokenKey()
 	if err != nil {
 		return nil, err
 	}
@@ -85,13 +87,29 @@ func openFederation(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := h.AuditKey()
+	audits, err := h.AuditKey()
 	if err != nil {
 		return nil, err
 	}
 	return federation.New(federation.Deps{
-		Store: st, Notify: notify, Key: key, Tokens: tokens, Random: rand.Reader, Log: h.Log, Now: time.Now,
+		Store: st, Tokens: key, Random: rand.Reader, Notify: notify, Key: audits, Log: h.Log, Now: time.Now,
 	}), nil
+}
+
+func openEnroll(ctx context.Context, h *Host) (Part, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := h.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	notify, err := h.Notify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return enroll.New(enroll.Deps{Store: st, Keys: keys, Random: rand.Reader, Notify: notify, Now: time.Now}), nil
 }
 
 func openWatcher(ctx context.Context, h *Host) (Part, error) {

@@ -36,10 +36,10 @@ type Settings struct {
 	DatabaseURL     env.Secret
 	Keys            KeySettings
 	AdminToken      env.Secret
-	TokenKey        env.Secret
-	TokenKeyFile    string
 	AuditKey        env.Secret
 	AuditKeyFile    string
+	TokenKey        env.Secret
+	TokenKeyFile    string
 	Broker          string
 	PublicURL       *url.URL
 	Holder          string
@@ -67,12 +67,11 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 		DatabaseURL: e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
 		Keys:        readKeys(e),
 		AdminToken:  e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
-		TokenKey: e.Secret("PEAT_TOKEN_KEY",
-			"key under which tokens are hashed, 64 hexadecimal characters; older ones may follow it, with commas between them; without it there are no service tokens"),
-		TokenKeyFile: e.String("PEAT_TOKEN_KEY_FILE", "", "file that holds PEAT_TOKEN_KEY instead; made if it is not there"),
 		AuditKey: e.Secret("PEAT_AUDIT_KEY",
 			"key that signs audit trails, 64 hexadecimal characters; older ones may follow it, with commas between them"),
 		AuditKeyFile:   e.String("PEAT_AUDIT_KEY_FILE", "", "file that holds PEAT_AUDIT_KEY instead; made if it is not there"),
+		TokenKey:       e.Secret("PEAT_TOKEN_KEY", "key under which tokens are hashed, 64 hexadecimal characters; older ones after it, with commas between them; without it there are no service tokens"),
+		TokenKeyFile:   e.String("PEAT_TOKEN_KEY_FILE", "", "file that holds PEAT_TOKEN_KEY instead; made if it is not there"),
 		Broker:         e.String("K_SINK", "", "address of the broker that takes events; Knative sets it"),
 		PublicURL:      e.URL("PEAT_PUBLIC_URL", "", "how peers reach the watcher; default: as the caller of the API reached it", "http", "https"),
 		Holder:         e.String("HOSTNAME", hostname, "name of this replica in leases"),

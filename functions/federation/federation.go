@@ -32,10 +32,10 @@ import (
 // Deps is everything this function needs, and nothing it does not.
 type Deps struct {
 	Store  *store.Store
-	Notify func()    // says that the outbox holds something; it must not wait
-	Key    audit.Key // signs the heads of audit trails
 	Tokens token.Key // under which tokens are hashed
 	Random io.Reader // of tokens
+	Notify func()    // says that the outbox holds something; it must not wait
+	Key    audit.Key // signs the heads of audit trails
 	Log    *slog.Logger
 	Now    func() time.Time
 }

@@ -100,8 +100,8 @@ func (f *Function) listTokens(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	now := f.Now()
-	list := web.NewList(tokens, page, func(t enrollment.IssuedToken) string { return t.ID })
-	return web.WriteJSON(w, http.StatusOK, web.MapList(list, func(t enrollment.IssuedToken) tokenWire { return wireToken(t, now) }))
+	list := web.NewList(tokens, page, func(t enrollment.Token) string { return t.ID })
+	return web.WriteJSON(w, http.StatusOK, web.MapList(list, func(t enrollment.Token) tokenWire { return wireToken(t, now) }))
 }
 
 func (f *Function) getToken(w http.ResponseWriter, r *http.Request) error {

@@ -33,16 +33,16 @@ var anyToken = regexp.MustCompile("(peat_(?:enr|svc)_)[0-9A-Za-z]{49}")
 var logistics = tenant.Key{Org: "acme", App: "logistics"}
 
 // use uses an enrollment token as an enrollment does.
-func (w *office) use(text string) error {
+func (w *tokenWorld) use(text string) error {
 	return w.store.InTx(context.Background(), func(tx *store.Tx) error {
 		_, err := tx.UseEnrollmentToken(context.Background(), logistics, w.key.Hashes(text), w.now)
 		return err
 	})
 }
 
-// TestTokenContract shows every answer that a client written today relies on.
-func TestTokenContract(t *testing.T) {
-	w := newOffice(t)
+// TestContractOfTokens shows every answer that a client written today relies on.
+func TestContractOfTokens(t *testing.T) {
+	w := newTokenWorld(t)
 	first := w.make(tokens, `{"label":"first"}`)
 	service := w.make("/orgs/acme/tokens", `{"label":"first","role":"viewer"}`)
 	if err := w.use(first.Token); err != nil {
@@ -124,7 +124,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"service, not there":         {"POST", service + "/01ARZ3NDEKTSV4RRFFQ69G5FAV/revoke", "", 404, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newOffice(t)
+			w := newTokenWorld(t)
 			got := w.as(adminToken, tc.method, tc.path, tc.body)
 			if got.Code != tc.status || !strings.Contains(got.Body.String(), tc.says) {
 				t.Errorf("%d, want %d and %q: %s", got.Code, tc.status, tc.says, got.Body)
@@ -137,7 +137,7 @@ func TestWhatIsRefused(t *testing.T) {
 }
 
 func TestATokenIsShownOnceAndKeptNowhere(t *testing.T) {
-	w := newOffice(t)
+	w := newTokenWorld(t)
 	for path, body := range map[string]string{tokens: `{"label":"a"}`, "/orgs/acme/tokens": `{"label":"a","role":"viewer"}`} {
 		m := w.make(path, body)
 		_, trail := w.actions()
@@ -153,7 +153,7 @@ func TestATokenIsShownOnceAndKeptNowhere(t *testing.T) {
 }
 
 func TestEveryActIsAudited(t *testing.T) {
-	w := newOffice(t)
+	w := newTokenWorld(t)
 	e := w.make(tokens, `{"label":"a"}`)
 	w.now = w.now.Add(time.Second) // the trail is in the order of time
 	w.do("POST", tokens+"/"+e.ID+"/revoke", `{"reason":"lost"}`, 200)
@@ -179,9 +179,9 @@ func TestEveryActIsAudited(t *testing.T) {
 }
 
 func TestRevokingATokenTakesBackWhatItGave(t *testing.T) {
-	w := newOffice(t)
+	w := newTokenWorld(t)
 	m := w.make(tokens, `{"label":"a"}`)
-	rule := enrollment.IssuedToken{ID: m.ID}.Rule()
+	rule := enrollment.Token{ID: m.ID}.Rule()
 	w.inTx(func(tx *store.Tx) error {
 		if _, err := tx.LockLedger(context.Background(), logistics); err != nil {
 			return err
@@ -223,7 +223,7 @@ func TestRevokingATokenTakesBackWhatItGave(t *testing.T) {
 }
 
 func TestTheLastTokenIsMadeOnce(t *testing.T) {
-	w := newOffice(t)
+	w := newTokenWorld(t)
 	w.org("small", 3)
 	w.formation("small", "logistics")
 	var made, refused atomic.Int32
@@ -254,7 +254,7 @@ func TestTheLastTokenIsMadeOnce(t *testing.T) {
 }
 
 func TestNothingIsMadeWithoutChance(t *testing.T) {
-	w := newOffice(t, func(d *federation.Deps) { d.Random = iotest.ErrReader(errors.New("no more")) })
+	w := newTokenWorld(t, func(d *federation.Deps) { d.Random = iotest.ErrReader(errors.New("no more")) })
 	w.do("POST", tokens, `{"label":"a"}`, 500)
 	w.do("POST", "/orgs/acme/tokens", `{"label":"a","role":"viewer"}`, 500)
 	if n, err := w.store.CountTokens(t.Context(), "acme", w.now); n != 0 || err != nil {
@@ -263,7 +263,7 @@ func TestNothingIsMadeWithoutChance(t *testing.T) {
 }
 
 func TestEnrollmentTokensWork(t *testing.T) {
-	w := newOffice(t)
+	w := newTokenWorld(t)
 	m := w.make(tokens, `{"label":"a","max_uses":2}`)
 	for range 2 {
 		if err := w.use(m.Token); err != nil {

@@ -65,7 +65,7 @@ type tokenWire struct {
 	CertificatesRevoked *int   `json:"certificates_revoked,omitempty"` // where that was asked for
 }
 
-func wireToken(t enrollment.IssuedToken, now time.Time) tokenWire {
+func wireToken(t enrollment.Token, now time.Time) tokenWire {
 	return tokenWire{
 		ID: t.ID, Label: t.Label, State: t.State(now), MaxUses: t.MaxUses, Uses: t.Uses,
 		Tier: enrollment.TierName(t.Grant.Tier), Permissions: enrollment.PermissionNames(t.Grant.Permissions),

@@ -36,21 +36,21 @@ type Request struct {
 	MeshID    string
 	NodeID    string
 	Tier      cert.Tier // which the node would like
-	Token     Token     // what lets it in; at most 65535 bytes
+	Token     TokenText // what lets it in; at most 65535 bytes
 	At        time.Time // to the millisecond
 	Signature [ed25519.SignatureSize]byte
 }
 
-// Token lets a node in. It does not print.
-type Token string
+// TokenText is a token as it stands in a request: it lets a node in, and does not print.
+type TokenText string
 
 const redacted = "[token]"
 
 // Format hides the token from every verb of fmt.
-func (Token) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
+func (TokenText) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
 // MarshalText hides the token from encoders.
-func (Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (TokenText) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Sign returns r signed by the node whose key is to be certified.
 func (r Request) Sign(key ed25519.PrivateKey) (Request, error) {

@@ -45,7 +45,7 @@ func TestVectorsEnrollmentRequest(t *testing.T) {
 	for _, v := range refusaltest.Vectors[requestIn, requestOut](t, "enrollment_request") {
 		t.Run(v.ID, func(t *testing.T) {
 			r, err := enrollment.Request{
-				MeshID: v.In.MeshID, NodeID: v.In.NodeID, Tier: v.In.Tier, Token: enrollment.Token(v.In.Token), At: millis.Time(uint64(v.In.At)),
+				MeshID: v.In.MeshID, NodeID: v.In.NodeID, Tier: v.In.Tier, Token: enrollment.TokenText(v.In.Token), At: millis.Time(uint64(v.In.At)),
 			}.Sign(ed25519.NewKeyFromSeed(v.In.Secret))
 			if err != nil {
 				t.Fatal(err)
@@ -185,7 +185,7 @@ func TestRequestRefuses(t *testing.T) {
 		"a node id of 256 bytes":    func(r *enrollment.Request) { r.NodeID = strings.Repeat("n", 256) },
 		"a node id that is no text": func(r *enrollment.Request) { r.NodeID = "\xff" },
 		"a tier that is none":       func(r *enrollment.Request) { r.Tier = 4 },
-		"a token of 65536 bytes":    func(r *enrollment.Request) { r.Token = enrollment.Token(strings.Repeat("t", 65536)) },
+		"a token of 65536 bytes":    func(r *enrollment.Request) { r.Token = enrollment.TokenText(strings.Repeat("t", 65536)) },
 		"no time":                   func(r *enrollment.Request) { r.At = time.Time{} },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,9 +20,9 @@ const (
 	MaxTokenUses     = 10_000
 )
 
-// IssuedToken lets so many nodes into one formation. Its text is not kept, only a keyed
+// Token lets so many nodes into one formation. Its text is not kept, only a keyed
 // hash of it.
-type IssuedToken struct {
+type Token struct {
 	Org       tenant.OrgID
 	App       tenant.AppID
 	ID        string // no secret: in lists, in the audit trail, beside what it admitted
@@ -50,7 +50,7 @@ type TokenRequest struct {
 
 // Token returns the token that is asked for, as of now, or all that is wrong with
 // what is asked.
-func (r TokenRequest) Token(now time.Time) (IssuedToken, error) {
+func (r TokenRequest) Token(now time.Time) (Token, error) {
 	grant, wrong := ParseGrant(r.Tier, r.Permissions)
 	bad := func(pointer, format string, args ...any) {
 		wrong = append(wrong, fault.Field{Pointer: pointer, Detail: fmt.Sprintf(format, args...)})
@@ -58,7 +58,7 @@ func (r TokenRequest) Token(now time.Time) (IssuedToken, error) {
 	if _, err := tenant.ParseLabel(r.Label); err != nil {
 		wrong = append(wrong, fault.Of(err).Fields...)
 	}
-	t := IssuedToken{Label: r.Label, Grant: grant, MaxUses: 1, CreatedAt: now, ExpiresAt: r.ExpiresAt}
+	t := Token{Label: r.Label, Grant: grant, MaxUses: 1, CreatedAt: now, ExpiresAt: r.ExpiresAt}
 	if r.MaxUses != nil {
 		t.MaxUses = *r.MaxUses
 	}
@@ -77,38 +77,38 @@ func (r TokenRequest) Token(now time.Time) (IssuedToken, error) {
 		bad("/permissions", "enroll and admin are for a token of one use only")
 	}
 	if len(wrong) > 0 {
-		return IssuedToken{}, &fault.Error{Kind: fault.Invalid, Message: wrong[0].Pointer[1:] + " " + wrong[0].Detail, Fields: wrong}
+		return Token{}, &fault.Error{Kind: fault.Invalid, Message: wrong[0].Pointer[1:] + " " + wrong[0].Detail, Fields: wrong}
 	}
 	return t, nil
 }
 
 // The states of a token. Only an active one admits.
 const (
-	TokenActive  = "active"
-	TokenUsedUp  = "used_up"
-	TokenExpired = "expired"
+	Active       = "active"
+	UsedUp       = "used_up"
+	Expired      = "expired"
 	TokenRevoked = "revoked"
 )
 
 // State is what a token is good for now.
-func (t IssuedToken) State(now time.Time) string {
+func (t Token) State(now time.Time) string {
 	switch {
 	case !t.RevokedAt.IsZero():
 		return TokenRevoked
 	case !t.ExpiresAt.After(now):
-		return TokenExpired
+		return Expired
 	case t.Uses >= t.MaxUses:
-		return TokenUsedUp
+		return UsedUp
 	}
-	return TokenActive
+	return Active
 }
 
 // said is why a token in a state admits nobody.
-var said = map[string]string{TokenUsedUp: "is used up", TokenExpired: "has expired", TokenRevoked: "was revoked"}
+var said = map[string]string{UsedUp: "is used up", Expired: "has expired", TokenRevoked: "was revoked"}
 
 // Refusal is the error of a token that admits nobody now, or nil. It tells why:
 // whoever sees it has shown the token.
-func (t IssuedToken) Refusal(now time.Time) error {
+func (t Token) Refusal(now time.Time) error {
 	if why, ok := said[t.State(now)]; ok {
 		return fault.Unauthenticated.New("the enrollment token %s", why)
 	}
@@ -116,4 +116,4 @@ func (t IssuedToken) Refusal(now time.Time) error {
 }
 
 // Rule names the token as what admitted a node, without its secret.
-func (t IssuedToken) Rule() string { return "token:" + t.ID }
+func (t Token) Rule() string { return "token:" + t.ID }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 //go:embed migrations/*.sql
@@ -69,9 +70,20 @@ func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 // effect but on tx; nothing slow and no network belongs in it. If the request of ctx
 // is to be carried out once, the transaction says that it was.
 func (s *Store) InTx(ctx context.Context, fn func(tx *Tx) error) error {
+	return s.inGroup(ctx, "", fn)
+}
+
+// InTxOn is InTx for work that begins by locking the formation's ledger: what
+// waits for that lock at the same time shares a commit, as it does on SQLite in any
+// case.
+func (s *Store) InTxOn(ctx context.Context, key tenant.Key, fn func(tx *Tx) error) error {
+	return s.inGroup(ctx, key.String(), fn)
+}
+
+func (s *Store) inGroup(ctx context.Context, name string, fn func(tx *Tx) error) error {
 	var audits bool
-	err := s.db.InTx(ctx, func(tx *sql.Tx) error {
-		t := &Tx{queries: queries{q: s.db.Dialect(tx), forUpdate: s.db.ForUpdate()}}
+	err := s.db.InGroup(ctx, name, func(q sqldb.Querier) error {
+		t := &Tx{queries: queries{q: q, forUpdate: s.db.ForUpdate()}}
 		if err := fn(t); err != nil {
 			return err
 		}

@@ -15,8 +15,8 @@ import (
 const enrollmentTokenColumns = `org_id, app_id, token_id, hash, label, max_uses, uses, tier, permissions,
 	created_at, created_by, expires_at, revoked_at, reason, used_at`
 
-func scanEnrollmentToken(r row) (enrollment.IssuedToken, error) {
-	var t enrollment.IssuedToken
+func scanEnrollmentToken(r row) (enrollment.Token, error) {
+	var t enrollment.Token
 	var created, expires, revoked, used int64
 	err := r.Scan(&t.Org, &t.App, &t.ID, &t.Hash, &t.Label, &t.MaxUses, &t.Uses, &t.Grant.Tier, &t.Grant.Permissions,
 		&created, &t.CreatedBy, &expires, &revoked, &t.Reason, &used)
@@ -25,7 +25,7 @@ func scanEnrollmentToken(r row) (enrollment.IssuedToken, error) {
 }
 
 // EnrollmentToken returns a formation's token.
-func (s queries) EnrollmentToken(ctx context.Context, key tenant.Key, id string) (enrollment.IssuedToken, error) {
+func (s queries) EnrollmentToken(ctx context.Context, key tenant.Key, id string) (enrollment.Token, error) {
 	t, err := scanEnrollmentToken(s.q.QueryRowContext(ctx, `SELECT `+enrollmentTokenColumns+` FROM enrollment_tokens
 		WHERE org_id = $1 AND app_id = $2 AND token_id = $3`, key.Org, key.App, id))
 	return t, one(err, "no token %q", id)
@@ -33,7 +33,7 @@ func (s queries) EnrollmentToken(ctx context.Context, key tenant.Key, id string)
 
 // EnrollmentTokens returns up to limit of a formation's tokens whose id comes after
 // the given one; fault.NotFound if there is no such formation.
-func (s queries) EnrollmentTokens(ctx context.Context, key tenant.Key, after string, limit int) ([]enrollment.IssuedToken, error) {
+func (s queries) EnrollmentTokens(ctx context.Context, key tenant.Key, after string, limit int) ([]enrollment.Token, error) {
 	rows, err := s.q.QueryContext(ctx, `SELECT `+enrollmentTokenColumns+` FROM enrollment_tokens
 		WHERE org_id = $1 AND app_id = $2 AND token_id > $3 ORDER BY token_id LIMIT $4`, key.Org, key.App, after, limit)
 	list, err := collect(rows, err, scanEnrollmentToken)
@@ -44,7 +44,7 @@ func (s queries) EnrollmentTokens(ctx context.Context, key tenant.Key, after str
 }
 
 // CreateEnrollmentToken adds a token; fault.NotFound if there is no such formation.
-func (tx *Tx) CreateEnrollmentToken(ctx context.Context, t enrollment.IssuedToken) error {
+func (tx *Tx) CreateEnrollmentToken(ctx context.Context, t enrollment.Token) error {
 	// A row may be left of one that was destroyed.
 	if _, err := tx.Formation(ctx, tenant.Key{Org: t.Org, App: t.App}); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (tx *Tx) CreateEnrollmentToken(ctx context.Context, t enrollment.IssuedToke
 // hashes and returns it, or says why it admits nobody. However many use a token at
 // once, and from wherever, no more get it than it has uses. What the use is for
 // belongs in the same transaction: if that fails, it was no use.
-func (tx *Tx) UseEnrollmentToken(ctx context.Context, key tenant.Key, hashes [][]byte, now time.Time) (enrollment.IssuedToken, error) {
+func (tx *Tx) UseEnrollmentToken(ctx context.Context, key tenant.Key, hashes [][]byte, now time.Time) (enrollment.Token, error) {
 	for _, hash := range hashes {
 		// One statement: Postgres looks at the row again once it has the lock on it, and
 		// SQLite has one writer.
@@ -82,10 +82,10 @@ func (tx *Tx) UseEnrollmentToken(ctx context.Context, key tenant.Key, hashes [][
 			err = fault.Conflict.New("the enrollment token changed at this moment")
 		}
 		if !errors.Is(err, sql.ErrNoRows) {
-			return enrollment.IssuedToken{}, err
+			return enrollment.Token{}, err
 		}
 	}
-	return enrollment.IssuedToken{}, fault.Unauthenticated.New("the enrollment token is not known")
+	return enrollment.Token{}, fault.Unauthenticated.New("the enrollment token is not known")
 }
 
 // RevokeEnrollmentToken ends a token. Revoking it again changes nothing.

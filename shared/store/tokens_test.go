@@ -125,18 +125,18 @@ func testServiceTokens(t *testing.T, s *store.Store) {
 	wantFault(t, err, fault.NotFound)
 }
 
-func enrollmentToken(id string, uses int) enrollment.IssuedToken {
-	return enrollment.IssuedToken{Org: key.Org, App: key.App, ID: id, Label: "trucks", Hash: []byte("hash of " + id), MaxUses: uses,
+func enrollmentToken(id string, uses int) enrollment.Token {
+	return enrollment.Token{Org: key.Org, App: key.App, ID: id, Label: "trucks", Hash: []byte("hash of " + id), MaxUses: uses,
 		Grant:     enrollment.Grant{Tier: cert.Tactical, Permissions: cert.Standard},
 		CreatedAt: store.Precise(now), CreatedBy: "ann", ExpiresAt: store.Precise(now.Add(time.Hour))}
 }
 
-func addEnrollmentToken(t *testing.T, s *store.Store, tok enrollment.IssuedToken) {
+func addEnrollmentToken(t *testing.T, s *store.Store, tok enrollment.Token) {
 	t.Helper()
 	inTx(t, s, func(tx *store.Tx) error { return tx.CreateEnrollmentToken(t.Context(), tok) })
 }
 
-func use(ctx context.Context, s *store.Store, key tenant.Key, at time.Time, hashes ...[]byte) (tok enrollment.IssuedToken, err error) {
+func use(ctx context.Context, s *store.Store, key tenant.Key, at time.Time, hashes ...[]byte) (tok enrollment.Token, err error) {
 	err = s.InTx(ctx, func(tx *store.Tx) error {
 		tok, err = tx.UseEnrollmentToken(ctx, key, hashes, at)
 		return err

@@ -13,7 +13,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/functions/federation"
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/openapi/openapitest"
-	bearer "github.com/defenseunicorns/peat-gateway/shared/platform/token"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -21,28 +21,28 @@ import (
 
 const adminToken = "the-admin-token"
 
-// office is the function on a store of its own, behind a gate that knows service
+// tokenWorld is the function on a store of its own, behind a gate that knows service
 // tokens, at a time that the test sets.
-type office struct {
+type tokenWorld struct {
 	t     *testing.T
 	store *store.Store
-	key   bearer.Key
+	key   token.Key
 	now   time.Time
 	http.Handler
 }
 
-func newOffice(t *testing.T, change ...func(*federation.Deps)) *office {
+func newTokenWorld(t *testing.T, change ...func(*federation.Deps)) *tokenWorld {
 	t.Helper()
 	st, err := store.Open(t.Context(), "sqlite:"+t.TempDir()+"/store.db")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
-	key, err := bearer.ParseKey(strings.Repeat("42", 32))
+	key, err := token.ParseKey(strings.Repeat("42", 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &office{t: t, store: st, key: key, now: time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.UTC)}
+	w := &tokenWorld{t: t, store: st, key: key, now: time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.UTC)}
 	now := func() time.Time { return w.now }
 	d := federation.Deps{Store: st, Tokens: key, Random: rand.NewChaCha8([32]byte{1}), Notify: func() {}, Now: now}
 	for _, c := range change {
@@ -60,7 +60,7 @@ func newOffice(t *testing.T, change ...func(*federation.Deps)) *office {
 	return w
 }
 
-func (w *office) org(id tenant.OrgID, tokens int) {
+func (w *tokenWorld) org(id tenant.OrgID, tokens int) {
 	w.t.Helper()
 	quotas := tenant.DefaultQuotas()
 	quotas.MaxTokens = tokens
@@ -69,7 +69,7 @@ func (w *office) org(id tenant.OrgID, tokens int) {
 	})
 }
 
-func (w *office) formation(org tenant.OrgID, app tenant.AppID) {
+func (w *tokenWorld) formation(org tenant.OrgID, app tenant.AppID) {
 	w.t.Helper()
 	w.inTx(func(tx *store.Tx) error {
 		return tx.CreateFormation(context.Background(), tenant.Formation{Org: org, App: app, MeshID: "ABCD1234", Policy: tenant.Controlled,
@@ -77,7 +77,7 @@ func (w *office) formation(org tenant.OrgID, app tenant.AppID) {
 	})
 }
 
-func (w *office) inTx(fn func(tx *store.Tx) error) {
+func (w *tokenWorld) inTx(fn func(tx *store.Tx) error) {
 	w.t.Helper()
 	if err := w.store.InTx(context.Background(), fn); err != nil {
 		w.t.Fatal(err)
@@ -85,10 +85,10 @@ func (w *office) inTx(fn func(tx *store.Tx) error) {
 }
 
 // as makes a request with a bearer token.
-func (w *office) as(shown, method, path, body string) *httptest.ResponseRecorder {
+func (w *tokenWorld) as(bearer, method, path, body string) *httptest.ResponseRecorder {
 	w.t.Helper()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
-	r.Header.Set("Authorization", "Bearer "+shown)
+	r.Header.Set("Authorization", "Bearer "+bearer)
 	r.Header.Set("X-Request-Id", "r-1")
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
@@ -100,7 +100,7 @@ func (w *office) as(shown, method, path, body string) *httptest.ResponseRecorder
 
 // do is a request of the administrator that must be answered with the status; it
 // returns the body.
-func (w *office) do(method, path, body string, status int) []byte {
+func (w *tokenWorld) do(method, path, body string, status int) []byte {
 	w.t.Helper()
 	got := w.as(adminToken, method, path, body)
 	if got.Code != status {
@@ -115,7 +115,7 @@ type made struct {
 	Token string `json:"token"`
 }
 
-func (w *office) make(path, body string) made {
+func (w *tokenWorld) make(path, body string) made {
 	w.t.Helper()
 	var m made
 	if err := json.Unmarshal(w.do("POST", path, body, 201), &m); err != nil || m.ID == "" || m.Token == "" {
@@ -125,7 +125,7 @@ func (w *office) make(path, body string) made {
 }
 
 // actions are what the audit trail tells, and what it says beside.
-func (w *office) actions() (list []string, details string) {
+func (w *tokenWorld) actions() (list []string, details string) {
 	w.t.Helper()
 	trail, err := w.store.AuditTrail(context.Background(), "acme", 100)
 	if err != nil {
