@@ -51,6 +51,13 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("DELETE "+consumer, "name=c", "")
 	w.act("POST /orgs/{org}/cdc/signing-keys/rotate", "", `{}`)
 
+	enrollment := "/orgs/{org}/formations/{app}/enrollment/tokens"
+	token := fmt.Sprint("token=", w.act("POST "+enrollment, "", `{"label":"a"}`)["token_id"])
+	w.act("POST "+enrollment+"/{token}/revoke", token, `{"certificates":true}`)
+	w.act("DELETE "+enrollment+"/{token}", token, "")
+	token = fmt.Sprint("token=", w.act("POST /orgs/{org}/tokens", "", `{"label":"a","role":"viewer"}`)["token_id"])
+	w.act("POST /orgs/{org}/tokens/{token}/revoke", token, "")
+
 	for _, base := range []string{"/orgs/{org}/formations/{app}/cdc/sinks", "/orgs/{org}/cdc/sinks"} {
 		formations := ""
 		if base == "/orgs/{org}/cdc/sinks" {
