@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,7 @@ type KeySettings struct {
 	MoreKEKs  env.Secret
 	KEKDir    string
 	Default   string
+	Services  KeyServiceSettings
 	Allowance keyring.Allowance
 	CacheFor  time.Duration
 	CacheSize int
@@ -34,7 +36,8 @@ func readKeys(e *env.Reader) KeySettings {
 		KEKFile:   e.String("PEAT_KEK_FILE", "", "file that holds PEAT_KEK instead; made if it is not there"),
 		MoreKEKs:  e.Secret("PEAT_KEKS", "further keys that open what they sealed, with commas between them; for the time of a re-wrap"),
 		KEKDir:    e.String("PEAT_KEK_DIR", "", "folder with a further key in each file, as PEAT_KEKS"),
-		Default:   e.String("PEAT_KEY", "", "id of the key that seals for organizations without one of their own; default: that of PEAT_KEK"),
+		Default:   e.String("PEAT_KEY", "", "id of the key that seals for organizations without one of their own; default: the gateway's only key"),
+		Services:  readKeyServices(e),
 		CacheFor:  e.Duration("PEAT_KEY_CACHE_FOR", time.Minute, "how long an unwrapped data key is used, and so how long an organization whose key is revoked goes on; 0s asks every time"),
 		CacheSize: e.Int("PEAT_KEY_CACHE_SIZE", 10_000, "how many unwrapped data keys are kept of each key"),
 	}
@@ -96,11 +99,11 @@ func (s KeySettings) localKeys() ([]*envelope.Local, error) {
 	return all, nil
 }
 
-// openKeys makes the keyring.
-func (s KeySettings) openKeys(st *store.Store) (*keyring.Keyring, error) {
+// openKeys makes the keyring, and what has to be closed after it.
+func (s KeySettings) openKeys(st *store.Store, log *slog.Logger) (*keyring.Keyring, func() error, error) {
 	locals, err := s.localKeys()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	keys := map[string]envelope.KeyProvider{}
 	var old []string // what may have sealed an envelope that names no key
@@ -110,21 +113,27 @@ func (s KeySettings) openKeys(st *store.Store) (*keyring.Keyring, error) {
 		}
 		keys[l.KeyID()] = l
 	}
+	old = append(old, s.Services.own()...)
 	d := keyring.Deps{Default: s.Default, Old: old, CacheFor: s.CacheFor, CacheSize: s.CacheSize}
 	if d.Default == "" {
-		if s.KEK.Reveal() == "" && s.KEKFile == "" {
-			return nil, errors.New("PEAT_KEK or PEAT_KEK_FILE is not set")
+		if d.Default, err = s.only(locals); err != nil {
+			return nil, nil, err
 		}
-		d.Default = locals[0].KeyID()
+	}
+	services, err := s.Services.open(log)
+	if err != nil {
+		return nil, nil, err
 	}
 	d.Provider = func(id string) (envelope.KeyProvider, error) {
 		if key := keys[id]; key != nil {
 			return key, nil
 		}
-		return nil, errors.New("no such key is set up")
+		return services.key(id)
 	}
-	if _, err := d.Provider(d.Default); err != nil {
-		return nil, fmt.Errorf("PEAT_KEY: %w", err)
+	for _, id := range append([]string{d.Default}, s.Services.own()...) {
+		if _, err := d.Provider(id); err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("the gateway's key %q: %w", id, err), services.Close())
+		}
 	}
 	// The gateway's own keys are everybody's: nobody outside can seal with them.
 	d.Allowed = s.Allowance.With(append(old, d.Default)...).Permits
@@ -140,5 +149,22 @@ func (s KeySettings) openKeys(st *store.Store) (*keyring.Keyring, error) {
 		}
 		return st.InTx(ctx, func(tx *store.Tx) error { return tx.MarkShut(ctx, key, at) })
 	}
-	return keyring.New(d), nil
+	k := keyring.New(d)
+	return k, func() error { return errors.Join(k.Close(), services.Close()) }, nil
+}
+
+// only returns the gateway's own key if there is one alone. Of several none is meant
+// more than another: the one that seals is what everything depends on.
+func (s KeySettings) only(locals []*envelope.Local) (string, error) {
+	own := s.Services.own()
+	if s.KEK.Reveal() != "" || s.KEKFile != "" {
+		own = append(own, locals[0].KeyID())
+	}
+	switch len(own) {
+	case 0:
+		return "", errors.New("PEAT_KEK or PEAT_KEK_FILE is not set, nor a key in a key service")
+	case 1:
+		return own[0], nil
+	}
+	return "", fmt.Errorf("PEAT_KEY has to say which of the gateway's keys seals: %s", strings.Join(own, ", "))
 }

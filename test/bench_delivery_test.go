@@ -130,10 +130,10 @@ func (d *deliveryBench) versus(kind string, config map[string]any, apart map[str
 		})
 		ours = append(ours, time.Since(begin))
 		d.drop(s)
+		theirs = append(theirs, bare())
 		both := maps.Clone(config)
 		maps.Copy(both, apart)
 		alone = append(alone, d.direct(kind, both))
-		theirs = append(theirs, bare())
 	}
 	rate := func(of time.Duration) float64 { return benchEvents / of.Seconds() }
 	t := median(theirs)

@@ -32,8 +32,8 @@ func BenchmarkGateway(b *testing.B) {
 		name string
 		run  func(*testing.B, *table, []string)
 	}{
-		{"capture", benchCapture}, {"delivery", benchDelivery}, {"latency", benchLatency}, {"memory", benchMemory},
-		{"scale", benchScale}, {"lists", benchLists}, {"catch-up", benchCatchUp},
+		{"capture", benchCapture}, {"delivery", benchDelivery}, {"latency", benchLatency}, {"fairness", benchFairness}, {"memory", benchMemory},
+		{"scale", benchScale}, {"lists", benchLists}, {"catch-up", benchCatchUp}, {"issue", benchIssue},
 	} {
 		if only := os.Getenv("PEAT_BENCH"); only == "" || strings.Contains(only, part.name) {
 			part.run(b, &out, env)

@@ -174,13 +174,13 @@ func networkTroubles(tg *target) []trouble {
 			}
 		}},
 		{name: tg.name + ": black hole for longer than an attempt", on: tg.name, place: tg.name, weight: 1, do: func(rng *rand.Rand) (int, bool) {
-			before, conns := p.Cuts(), p.Accepted()
+			conns := p.Accepted()
 			p.Hang()
+			conns -= p.Connections() // those may all give up waiting for an answer
 			held := p.Held()
 			time.Sleep(attempt + between(rng, 0, 300*time.Millisecond))
 			p.Cut()
-			repeats, _ := met(before)
-			repeats += (p.Accepted() - conns) * tg.flight
+			repeats := (p.Accepted() - conns) * tg.flight
 			select {
 			case <-held:
 				return repeats, true

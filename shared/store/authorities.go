@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -55,6 +56,15 @@ func first(f tenant.Formation) authority.Authority {
 		Key: tenant.Key{Org: f.Org, App: f.App}, ID: authority.GenesisID, PublicKey: f.AuthorityPublicKey,
 		State: authority.Active, CreatedAt: f.CreatedAt, ActivatedAt: f.CreatedAt,
 	}
+}
+
+// RootOf returns where the private key of an authority is kept.
+func (s queries) RootOf(ctx context.Context, a authority.Authority) (keyring.Root, error) {
+	if a.ID != authority.GenesisID {
+		return keyring.Root{Record: keyring.OfAuthority(a.Key, a.ID), Sealed: a.Sealed, PublicKey: a.PublicKey}, nil
+	}
+	sealed, err := s.Genesis(ctx, a.Key)
+	return keyring.Root{Record: keyring.OfGenesis(a.Key), Sealed: sealed, PublicKey: a.PublicKey}, err
 }
 
 // AddAuthority keeps a new authority; fault.Conflict if the formation has one in

@@ -41,6 +41,7 @@ func (tx *Tx) DestroyFormation(ctx context.Context, key tenant.Key) error {
 	var rows int
 	err := tx.q.QueryRowContext(ctx, `SELECT f.position + COALESCE((SELECT issued FROM ledgers g WHERE g.org_id = f.org_id AND g.app_id = f.app_id), 0)
 			+ (SELECT count(*) FROM tickets t WHERE t.org_id = f.org_id AND t.app_id = f.app_id)
+			+ (SELECT count(*) FROM enrollment_tokens t WHERE t.org_id = f.org_id AND t.app_id = f.app_id)
 			+ f.documents * (1 + (SELECT count(*) FROM cursors c WHERE c.org_id = f.org_id AND c.app_id = f.app_id))
 		FROM formations f WHERE f.org_id = $1 AND f.app_id = $2 AND f.state <> 'destroyed'`+tx.ofFormation(), key.Org, key.App).Scan(&rows)
 	if err != nil {
@@ -56,6 +57,8 @@ func (tx *Tx) DestroyFormation(ctx context.Context, key tenant.Key) error {
 		`DELETE FROM revocation_lists WHERE org_id = $1 AND app_id = $2`,
 		`DELETE FROM consumers WHERE org_id = $1 AND app_id = $2`,
 		`DELETE FROM tickets WHERE org_id = $1 AND app_id = $2`,
+		`DELETE FROM enrollment_tokens WHERE org_id = $1 AND app_id = $2`,
+		`DELETE FROM service_token_formations WHERE org_id = $1 AND app_id = $2`,
 		`UPDATE replays SET state = 'cancelled' WHERE org_id = $1 AND app_id = $2 AND state = 'running'`,
 		`UPDATE formations SET state = 'destroyed', revision = revision + 1 WHERE org_id = $1 AND app_id = $2`,
 	} {

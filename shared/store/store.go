@@ -13,10 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 //go:embed migrations/*.sql
@@ -25,12 +27,14 @@ var migrations embed.FS
 // Store is an open store whose tables are up to date.
 type Store struct {
 	queries
-	db *sqldb.DB
+	db      *sqldb.DB
+	audited atomic.Pointer[func()] // see OnAudit
 }
 
 // Tx is one transaction on the store.
 type Tx struct {
 	queries
+	audits bool // it has appended to an audit trail
 }
 
 // queries are the statements that run alike inside a transaction and outside.
@@ -66,13 +70,30 @@ func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 // effect but on tx; nothing slow and no network belongs in it. If the request of ctx
 // is to be carried out once, the transaction says that it was.
 func (s *Store) InTx(ctx context.Context, fn func(tx *Tx) error) error {
-	return s.db.InTx(ctx, func(tx *sql.Tx) error {
-		t := &Tx{queries{q: s.db.Dialect(tx), forUpdate: s.db.ForUpdate()}}
+	return s.inGroup(ctx, "", fn)
+}
+
+// InTxOn is InTx for work that begins by locking the formation's ledger: what
+// waits for that lock at the same time shares a commit, as it does on SQLite in any
+// case.
+func (s *Store) InTxOn(ctx context.Context, key tenant.Key, fn func(tx *Tx) error) error {
+	return s.inGroup(ctx, key.String(), fn)
+}
+
+func (s *Store) inGroup(ctx context.Context, name string, fn func(tx *Tx) error) error {
+	var audits bool
+	err := s.db.InGroup(ctx, name, func(q sqldb.Querier) error {
+		t := &Tx{queries: queries{q: q, forUpdate: s.db.ForUpdate()}}
 		if err := fn(t); err != nil {
 			return err
 		}
+		audits = t.audits
 		return t.done(ctx)
 	})
+	if hear := s.audited.Load(); err == nil && audits && hear != nil {
+		(*hear)()
+	}
+	return err
 }
 
 // Snapshot is the store as of one moment.

@@ -18,6 +18,7 @@ type Usage struct {
 	Documents             int `json:"documents"` // in all formations together
 	DocumentsPerFormation int `json:"documents_per_formation"`
 	CDCSinks              int `json:"cdc_sinks"`
+	Tokens                int `json:"tokens"` // that can be used, of services and for enrollment
 	EnrollmentsLastHour   int `json:"enrollments_last_hour"`
 	BytesStored           int `json:"bytes_stored"`
 }
@@ -29,8 +30,8 @@ func (s queries) Usage(ctx context.Context, org tenant.OrgID, now time.Time) (Us
 }
 
 // Usages counts what each organization has whose id is between two, these included.
-// It costs a few queries, however many organizations there are; all but the sinks
-// and the enrollments are counted already.
+// It costs a few queries, however many organizations there are; all but the sinks,
+// the tokens and the enrollments are counted already.
 func (s queries) Usages(ctx context.Context, from, to tenant.OrgID, now time.Time) (map[tenant.OrgID]Usage, error) {
 	out := map[tenant.OrgID]Usage{}
 	for what, q := range map[string]struct {
@@ -49,6 +50,12 @@ func (s queries) Usages(ctx context.Context, from, to tenant.OrgID, now time.Tim
 			func(u *Usage) []any { return []any{&u.PeersPerFormation} }},
 		"sinks": {`SELECT org_id, count(*) FROM sinks WHERE org_id >= $1 AND org_id <= $2 GROUP BY org_id`, nil,
 			func(u *Usage) []any { return []any{&u.CDCSinks} }},
+		"tokens": {`SELECT org_id, count(*) FROM (
+				SELECT org_id FROM service_tokens WHERE org_id >= $1 AND org_id <= $2 AND revoked_at = 0 AND expires_at > $3
+				UNION ALL
+				SELECT org_id FROM enrollment_tokens WHERE org_id >= $1 AND org_id <= $2 AND revoked_at = 0 AND expires_at > $3 AND uses < max_uses
+			) t GROUP BY org_id`, []any{micros(now)},
+			func(u *Usage) []any { return []any{&u.Tokens} }},
 		"enrollments": {`SELECT org_id, sum(count) FROM enrollment_counts WHERE org_id >= $1 AND org_id <= $2 AND minute > $3 GROUP BY org_id`,
 			[]any{minuteOf(now) - enrollmentMinutes},
 			func(u *Usage) []any { return []any{&u.EnrollmentsLastHour} }},

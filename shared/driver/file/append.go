@@ -48,8 +48,10 @@ func (d *file) append(text []byte) error {
 // that one the file may have been rotated away.
 func (d *file) lock() error {
 	for {
-		if err := d.open(); err != nil {
-			return err
+		if d.f == nil {
+			if err := d.open(); err != nil {
+				return err
+			}
 		}
 		if err := syscall.Flock(int(d.f.Fd()), syscall.LOCK_EX); err != nil {
 			return err
@@ -57,7 +59,7 @@ func (d *file) lock() error {
 		if d.isNamed() {
 			return nil
 		}
-		d.unlock()
+		d.letGo() // and unlocks it
 	}
 }
 
@@ -79,12 +81,6 @@ func (d *file) isNamed() bool {
 }
 
 func (d *file) open() error {
-	if d.f != nil {
-		if d.isNamed() {
-			return nil
-		}
-		d.letGo()
-	}
 	if err := os.MkdirAll(d.dir, 0o750); err != nil {
 		return err
 	}

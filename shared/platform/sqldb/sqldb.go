@@ -38,8 +38,11 @@ type DB struct {
 	read   *sql.DB
 	write  *sql.DB
 	texts  texts
+	writer group  // SQLite's
+	groups groups // Postgres's
 
-	readings, writings statements // SQLite's
+	readings, writings statements    // SQLite's
+	checkpoints        *checkpointer // SQLite's; nil until Open has succeeded
 }
 
 // Open connects to the database and proves that it answers.
@@ -52,6 +55,9 @@ func Open(ctx context.Context, databaseURL string) (*DB, error) {
 	if err := errors.Join(db.write.PingContext(ctx), db.read.PingContext(ctx)); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("open %s database: %w", db.Engine, redact(err))
+	}
+	if db.Engine == SQLite {
+		db.checkpoints = startCheckpointer(db.read)
 	}
 	return db, nil
 }
@@ -74,6 +80,11 @@ func openSQLite(path string) (*DB, error) {
 	q.Add("_pragma", "synchronous(FULL)")
 	q.Add("_pragma", "foreign_keys(1)")
 	q.Add("_pragma", "cache_size(-16384)")
+	// Pages, 64 MB: the checkpointer comes long before that.
+	q.Add("_pragma", "wal_autocheckpoint(16384)")
+	// What a statement or a savepoint may have to undo is a few pages, which are
+	// written to a file otherwise.
+	q.Add("_pragma", "temp_store(MEMORY)")
 	// Immediate transactions: SQLite has one writer, and finding that out at
 	// commit is worse than finding it out at begin.
 	q.Set("_txlock", "immediate")
@@ -125,6 +136,7 @@ func (db *DB) Close() error {
 	if db.read == db.write {
 		return db.write.Close()
 	}
+	db.checkpoints.close()
 	db.readings.close()
 	db.writings.close()
 	return errors.Join(db.read.Close(), db.write.Close())
@@ -158,9 +170,13 @@ const (
 // transaction lost against another, fn runs again: it must have no effect but on
 // tx. Nothing slow belongs in fn, since locks are held meanwhile.
 func (db *DB) InTx(ctx context.Context, fn func(*sql.Tx) error) error {
+	return db.retry(ctx, func() error { return db.once(ctx, fn) })
+}
+
+func (db *DB) retry(ctx context.Context, once func() error) error {
 	var err error
 	for attempt := range txAttempts {
-		if err = db.once(ctx, fn); !isRetryable(err) {
+		if err = once(); !isRetryable(err) {
 			return err
 		}
 		wait := time.Duration(float64(txBackoff<<attempt) * (0.5 + rand.Float64()))
@@ -202,10 +218,14 @@ func (db *DB) once(ctx context.Context, fn func(*sql.Tx) error) error {
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	db.checkpoints.committed()
 	return nil
 }
 
 func isRetryable(err error) bool {
+	if errors.Is(err, errAgain) {
+		return true
+	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return pg.Code == "40001" || pg.Code == "40P01" // serialization failure, deadlock

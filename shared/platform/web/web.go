@@ -10,6 +10,7 @@
 //	page.go      lists in pages
 //	etag.go      states by name, for those who change things
 //	once.go      requests that are carried out once, however often they come
+//	watch.go     streams end when their caller may not have them any more
 //	span.go      a request as a span of its caller's trace
 package web
 
@@ -64,6 +65,10 @@ type Options struct {
 	// to go on with. Path values are known by then. Without it only routes that
 	// need Anyone are served.
 	Authorize func(r *http.Request, need Role) (context.Context, error)
+
+	// Recheck is how often Authorize is asked again while a Stream route goes on; a
+	// stream whose caller is refused ends. 0 is never.
+	Recheck time.Duration
 
 	// Observe hears of every finished request; nil hears nothing. The pattern is
 	// empty if no route matched.
@@ -145,6 +150,10 @@ func (m *mux) handle(route Route, w http.ResponseWriter, r *http.Request) {
 		defer cancel()
 		r = r.WithContext(ctx)
 		r.Body = http.MaxBytesReader(w, r.Body, m.MaxBody)
+	} else if route.Need != Anyone && m.Recheck > 0 {
+		ctx, end := m.watched(r, route.Need)
+		defer end()
+		r = r.WithContext(ctx)
 	}
 	handle := route.Handle
 	if route.Once {
