@@ -95,6 +95,6 @@ func (g *gateway) roomy(org string) {
 	g.t.Helper()
 	g.do("POST", "/orgs", map[string]any{"org_id": org, "display_name": org, "quotas": map[string]any{
 		"max_formations": 100_000, "max_peers_per_formation": 100_000, "max_documents_per_formation": 10_000_000,
-		"max_cdc_sinks": 100_000, "max_enrollments_per_hour": 100_000,
+		"max_cdc_sinks": 100_000, "max_enrollments_per_hour": 1_000_000_000,
 	}}, nil, 201)
 }
