@@ -182,7 +182,7 @@ func testRevocation(t *testing.T, s *store.Store) {
 	revoke(func(tx *store.Tx) (int, error) {
 		return tx.RevokeKey(ctx, key, "n0", []byte{0}, store.Precise(now), "me", "lost")
 	}, 1)
-	gone, err := s.RevokedCertificates(ctx, key, now)
+	gone, err := s.RevokedCertificates(ctx, key, now, 10)
 	if err != nil || len(gone) != 1 || gone[0].Serial != "s0" || gone[0].Reason != "lost" {
 		t.Errorf("%+v %v", gone, err)
 	}
