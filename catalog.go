@@ -12,7 +12,6 @@ import (
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/functions/watcher"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
-	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 )
@@ -64,7 +63,7 @@ func openOrgs(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := h.Keys()
+	keys, err := h.Keys(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -80,11 +79,21 @@ func openFederation(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	key, err := h.TokenKey()
+	if err != nil {
+		return nil, err
+	}
 	notify, err := h.Notify(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return federation.New(federation.Deps{Store: st, Notify: notify, Log: h.Log, Now: time.Now}), nil
+	audits, err := h.AuditKey()
+	if err != nil {
+		return nil, err
+	}
+	return federation.New(federation.Deps{
+		Store: st, Tokens: key, Random: rand.Reader, Notify: notify, Key: audits, Log: h.Log, Now: time.Now,
+	}), nil
 }
 
 func openEnroll(ctx context.Context, h *Host) (Part, error) {
@@ -92,7 +101,7 @@ func openEnroll(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := h.Keys()
+	keys, err := h.Keys(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +109,7 @@ func openEnroll(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return enroll.New(enroll.Deps{Store: st, Keys: keyring.Single(keys), Random: rand.Reader, Notify: notify, Now: time.Now}), nil
+	return enroll.New(enroll.Deps{Store: st, Keys: keys, Random: rand.Reader, Notify: notify, Now: time.Now}), nil
 }
 
 func openWatcher(ctx context.Context, h *Host) (Part, error) {
@@ -149,6 +158,6 @@ func openDelivery(kinds ...delivery.Kind) func(context.Context, *Host) (Part, er
 		if err != nil {
 			return nil, err
 		}
-		return sinks.NewDelivery(sinks.DeliveryDeps{Deps: deps, Kinds: kinds}), nil
+		return sinks.NewDelivery(sinks.DeliveryDeps{Deps: deps, Kinds: kinds, Shared: h.deliveries()}), nil
 	}
 }

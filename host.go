@@ -16,13 +16,16 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
+	"github.com/defenseunicorns/peat-gateway/shared/access"
+	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/file"
-	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/telemetry"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 )
 
@@ -31,9 +34,12 @@ import (
 type Settings struct {
 	Function        string
 	DatabaseURL     env.Secret
-	KEK             env.Secret
-	KEKFile         string
+	Keys            KeySettings
 	AdminToken      env.Secret
+	AuditKey        env.Secret
+	AuditKeyFile    string
+	TokenKey        env.Secret
+	TokenKeyFile    string
 	Broker          string
 	PublicURL       *url.URL
 	Holder          string
@@ -57,11 +63,15 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 	ladder := delivery.DefaultLadder()
 	hostname, _ := os.Hostname() // only a default; Knative sets HOSTNAME to the pod's name
 	s := Settings{
-		Function:       e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
-		DatabaseURL:    e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
-		KEK:            e.Secret("PEAT_KEK", "key that seals key material, 64 hexadecimal characters"),
-		KEKFile:        e.String("PEAT_KEK_FILE", "", "file that holds PEAT_KEK instead; made if it is not there"),
-		AdminToken:     e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
+		Function:    e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
+		DatabaseURL: e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
+		Keys:        readKeys(e),
+		AdminToken:  e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
+		AuditKey: e.Secret("PEAT_AUDIT_KEY",
+			"key that signs audit trails, 64 hexadecimal characters; older ones may follow it, with commas between them"),
+		AuditKeyFile:   e.String("PEAT_AUDIT_KEY_FILE", "", "file that holds PEAT_AUDIT_KEY instead; made if it is not there"),
+		TokenKey:       e.Secret("PEAT_TOKEN_KEY", "key under which tokens are hashed, 64 hexadecimal characters; older ones after it, with commas between them; without it there are no service tokens"),
+		TokenKeyFile:   e.String("PEAT_TOKEN_KEY_FILE", "", "file that holds PEAT_TOKEN_KEY instead; made if it is not there"),
 		Broker:         e.String("K_SINK", "", "address of the broker that takes events; Knative sets it"),
 		PublicURL:      e.URL("PEAT_PUBLIC_URL", "", "how peers reach the watcher; default: as the caller of the API reached it", "http", "https"),
 		Holder:         e.String("HOSTNAME", hostname, "name of this replica in leases"),
@@ -123,10 +133,12 @@ type Host struct {
 	mu      sync.Mutex
 	tracing *telemetry.Tracing
 	store   *store.Store
-	keys    envelope.KeyProvider
+	keys    *keyring.Keyring
+	tokens  token.Key
 	local   *bus.Local // set by Dev: events stay in this process
 	bus     bus.Publisher
 	relay   *relay
+	shared  *sinks.Shared
 	closes  []func() error
 }
 
@@ -168,36 +180,89 @@ func (h *Host) Store(ctx context.Context) (*store.Store, error) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	h.store = st
-	h.closes = append(h.closes, st.Close)
+	h.closes = append(h.closes, st.Close, startSequencer(st, h.Log).close)
 	return st, nil
 }
 
-// Keys opens the provider of the key that seals everything else.
-func (h *Host) Keys() (envelope.KeyProvider, error) {
+// AuditKey reads the key that signs audit trails.
+func (h *Host) AuditKey() (audit.Key, error) {
+	var key audit.Key
+	var err error
+	switch {
+	case h.Settings.AuditKey.Reveal() != "":
+		key, err = audit.ParseKey(h.Settings.AuditKey.Reveal())
+	case h.Settings.AuditKeyFile != "":
+		key, err = audit.LoadOrCreateKey(h.Settings.AuditKeyFile)
+	default:
+		return audit.Key{}, errors.New("PEAT_AUDIT_KEY or PEAT_AUDIT_KEY_FILE is not set")
+	}
+	if err != nil {
+		return audit.Key{}, fmt.Errorf("audit key: %w", err)
+	}
+	h.Log.Info("audit trails are signed", "public_key", key.Public().String())
+	return key, nil
+}
+
+// Keys opens the keyring, which seals and opens everything that is secret.
+func (h *Host) Keys(ctx context.Context) (*keyring.Keyring, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.keys != nil {
 		return h.keys, nil
 	}
-	var kek envelope.KEK
-	var err error
-	switch {
-	case h.Settings.KEK.Reveal() != "":
-		kek, err = envelope.ParseKEK(h.Settings.KEK.Reveal())
-	case h.Settings.KEKFile != "":
-		kek, err = envelope.LoadOrCreateKEK(h.Settings.KEKFile)
-	default:
-		return nil, errors.New("PEAT_KEK or PEAT_KEK_FILE is not set")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("key encryption key: %w", err)
-	}
-	local, err := envelope.NewLocal(kek)
+	keys, closeKeys, err := h.Settings.Keys.openKeys(st, h.Log)
 	if err != nil {
 		return nil, err
 	}
-	h.keys = local
+	h.keys = keys
+	h.closes = append(h.closes, closeKeys)
 	return h.keys, nil
+}
+
+// TokenKey is the key under which tokens are hashed.
+func (h *Host) TokenKey() (token.Key, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tokens.IsSet() {
+		return h.tokens, nil
+	}
+	var err error
+	switch {
+	case h.Settings.TokenKey.IsSet():
+		h.tokens, err = token.ParseKey(h.Settings.TokenKey.Reveal())
+	case h.Settings.TokenKeyFile != "":
+		h.tokens, err = token.LoadOrCreateKey(h.Settings.TokenKeyFile)
+	default:
+		return token.Key{}, errors.New("PEAT_TOKEN_KEY or PEAT_TOKEN_KEY_FILE is not set")
+	}
+	if err != nil {
+		return token.Key{}, fmt.Errorf("token key: %w", err)
+	}
+	return h.tokens, nil
+}
+
+// Gate is who lets callers in. Without a token key that is whoever has the
+// administrator's token, and nobody else: so it was before there were others.
+func (h *Host) Gate(ctx context.Context) (access.Gate, error) {
+	gate := access.Gate{Bootstrap: access.NewBootstrap(h.Settings.AdminToken.Reveal())}
+	if !h.Settings.TokenKey.IsSet() && h.Settings.TokenKeyFile == "" {
+		h.Log.Warn("PEAT_TOKEN_KEY is not set: service tokens are not taken here")
+		return gate, nil
+	}
+	key, err := h.TokenKey()
+	if err != nil {
+		return gate, err
+	}
+	st, err := h.Store(ctx)
+	if err != nil {
+		return gate, err
+	}
+	gate.Services = access.NewChecker(access.CheckerDeps{Directory: st, Key: key, Log: h.Log, Now: time.Now})
+	return gate, nil
 }
 
 // Bus is where events go.
@@ -237,12 +302,22 @@ func (h *Host) Notify(ctx context.Context) (func(), error) {
 	return h.relay.wake, nil
 }
 
+// deliveries is what the deliveries of all kinds have in common.
+func (h *Host) deliveries() *sinks.Shared {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shared == nil {
+		h.shared = sinks.NewShared()
+	}
+	return h.shared
+}
+
 func (h *Host) sinkDeps(ctx context.Context) (sinks.Deps, error) {
 	st, err := h.Store(ctx)
 	if err != nil {
 		return sinks.Deps{}, err
 	}
-	keys, err := h.Keys()
+	keys, err := h.Keys(ctx)
 	if err != nil {
 		return sinks.Deps{}, err
 	}
@@ -261,7 +336,7 @@ func (h *Host) sinkDeps(ctx context.Context) (sinks.Deps, error) {
 				SinkDir: h.Settings.FileSinkDir, NATSURL: h.Settings.NATSURL, AllowPrivate: h.Settings.AllowPrivate,
 				AttemptTimeout: h.Settings.AttemptTimeout, Stdout: file.NewOutput(os.Stdout),
 			},
-			Holder: h.Settings.Holder, Budget: h.Settings.DeliveryBudget,
+			Holder: h.Settings.Holder, Budget: h.Settings.DeliveryBudget, SecretsFor: max(h.Settings.Keys.CacheFor, 1), // none at all would mean the default
 			Ladder: delivery.Ladder{Steps: h.Settings.RetryLadder, For: h.Settings.RetryFor},
 		},
 	}, nil

@@ -24,7 +24,6 @@ func benchLatency(b *testing.B, t *table, env []string) {
 	l := measureLatency(b, g, formation, 50, 1000, 10*time.Second)
 	t.row("received → acknowledged to the peer", l.stored.String(), l.note)
 	t.row("in the log → at a webhook", l.delivered.String(), l.note)
-	benchFairness(b, t, env)
 }
 
 // latency is what a steady stream of changes met.

@@ -5,9 +5,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/shared/access"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/goldentest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -120,7 +122,7 @@ func TestNothingIsKeptOfAFormationThatCannotBeSealed(t *testing.T) {
 		status int
 	}{
 		"no randomness":       {func(d *orgs.Deps) { d.Random = brokenReader{} }, 500},
-		"key service is down": {func(d *orgs.Deps) { d.Keys = brokenKeys{} }, 503},
+		"key service is down": {func(d *orgs.Deps) { d.Keys = keyring.Single(brokenKeys{}) }, 503},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tc.breaks)
@@ -130,7 +132,7 @@ func TestNothingIsKeptOfAFormationThatCannotBeSealed(t *testing.T) {
 				t.Errorf("the cause is shown: %s", got)
 			}
 			w.do("GET", "/orgs/acme/formations/a", "", 404)
-			if u, err := w.store.Usage(context.Background(), "acme"); err != nil || u.Formations != 0 {
+			if u, err := w.store.Usage(context.Background(), "acme", time.Now()); err != nil || u.Formations != 0 {
 				t.Errorf("%+v %v", u, err)
 			}
 			if got := w.events(); len(got) != 1 {

@@ -11,9 +11,9 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
-	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/filter"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -59,7 +59,9 @@ func (a *Admin) move(w http.ResponseWriter, r *http.Request, to delivery.State, 
 				return err
 			}
 		}
-		return a.note(tx, r, sink, action, eventType)
+		after := sink
+		after.State, after.Reason = to, reason
+		return a.note(tx, r, &sink, &after, action, eventType)
 	}); err != nil {
 		return err
 	}
@@ -79,6 +81,7 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 	if err := web.ReadJSON(r, &in); err != nil {
 		return err
 	}
+	before := sink
 	if in.Format != nil {
 		if sink.Format, err = delivery.ParseFormat(*in.Format); err != nil {
 			return err
@@ -110,7 +113,11 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 				return err
 			}
 		}
-		changed, err := tx.UpdateSink(r.Context(), sink)
+		update := tx.UpdateSink
+		if in.Config != nil {
+			update = tx.UpdateSinkAndSecrets
+		}
+		changed, err := update(r.Context(), sink)
 		if errors.Is(err, fault.Stale) {
 			return fault.Conflict.New("sink %q was changed by somebody else meanwhile; look at it again", sink.ID)
 		}
@@ -123,7 +130,7 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		sink = changed
-		return a.note(tx, r, sink, "sink.update", event.SinkChangedType)
+		return a.note(tx, r, &before, &sink, "sink.update", event.SinkChangedType)
 	}); err != nil {
 		return err
 	}
@@ -142,7 +149,7 @@ func (a *Admin) reconfigure(ctx context.Context, sink *delivery.Sink, patch json
 	}
 	prior, err := a.unseal(ctx, *sink)
 	if err != nil {
-		return "", fault.Unavailable.Wrap(err, "the key service does not answer")
+		return "", err
 	}
 	defer clear(prior)
 	if leadsElsewhere(sink.Config, merged) {
@@ -153,7 +160,7 @@ func (a *Admin) reconfigure(ctx context.Context, sink *delivery.Sink, patch json
 		return "", err
 	}
 	if sink.Sealed, err = a.seal(ctx, sink.Org, sink.ID, made.Secrets); err != nil {
-		return "", fault.Unavailable.Wrap(err, "the key service does not answer")
+		return "", err
 	}
 	sink.Claim = made.Claims
 	sink.Config, err = json.Marshal(made.Public)
@@ -165,7 +172,7 @@ func (d Deps) unseal(ctx context.Context, sink delivery.Sink) ([]byte, error) {
 	if sink.Sealed == nil {
 		return nil, nil
 	}
-	return envelope.Open(ctx, d.Keys, record(sink.Org, sink.ID), sink.Sealed)
+	return d.Keys.Open(ctx, keyring.OfSink(sink.Org, sink.ID), sink.Sealed)
 }
 
 // mergePatch is RFC 7396 on objects.

@@ -86,7 +86,7 @@ func TestCheck(t *testing.T) {
 	o.tx(func(tx *store.Tx) error {
 		s, err := tx.Sink(t.Context(), key.Org, made.ID)
 		s.Sealed = []byte("not an envelope")
-		_, updateErr := tx.UpdateSink(t.Context(), s)
+		_, updateErr := tx.UpdateSinkAndSecrets(t.Context(), s)
 		return errors.Join(err, updateErr)
 	})
 	o.call("POST", ofOrg+"/"+made.ID+"/check", "", 200, &got)

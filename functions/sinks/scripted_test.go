@@ -18,6 +18,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/filter"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -208,13 +209,13 @@ func (w *world) restart() {
 	w.d.connections.open = func(context.Context, delivery.Sink) (driver.Driver, error) { return w.driver, nil }
 }
 
-func testKeys(t testing.TB) envelope.KeyProvider {
+func testKeys(t testing.TB) *keyring.Keyring {
 	t.Helper()
 	p, err := envelope.NewLocal(envelope.NewKEK([32]byte{1, 2, 3}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p
+	return keyring.Single(p)
 }
 
 // write appends one change to each of the documents named.

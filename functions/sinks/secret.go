@@ -48,7 +48,7 @@ func (a *Admin) rotateSecret(w http.ResponseWriter, r *http.Request) error {
 	}
 	prior, err := a.unseal(r.Context(), sink)
 	if err != nil {
-		return fault.Unavailable.Wrap(err, "the key service does not answer")
+		return err
 	}
 	defer clear(prior)
 	made, err := rotate(prior, overlap, a.Now())
@@ -56,13 +56,13 @@ func (a *Admin) rotateSecret(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if sink.Sealed, err = a.seal(r.Context(), sink.Org, sink.ID, made.Secrets); err != nil {
-		return fault.Unavailable.Wrap(err, "the key service does not answer")
+		return err
 	}
 	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error {
-		if _, err := tx.UpdateSink(r.Context(), sink); err != nil {
+		if _, err := tx.UpdateSinkAndSecrets(r.Context(), sink); err != nil {
 			return err
 		}
-		return a.note(tx, r, sink, "sink.rotate-secret", event.SinkChangedType)
+		return a.note(tx, r, &sink, &sink, "sink.rotate-secret", event.SinkChangedType)
 	}); err != nil {
 		return err
 	}

@@ -12,17 +12,12 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/webhook"
-	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
-
-// keyRecord is where a private key belongs.
-func keyRecord(org tenant.OrgID, id string) envelope.Record {
-	return envelope.Record{Org: string(org), Kind: "signing-key", ID: id}
-}
 
 // newSigningKey makes a key pair. Sealing may take a service far away, so it is not
 // for inside a transaction.
@@ -37,10 +32,8 @@ func (d Deps) newSigningKey(ctx context.Context, org tenant.OrgID) (delivery.Sig
 	defer clear(private)
 	defer clear(seed)
 	k.Public = public
-	if k.Sealed, err = envelope.Seal(ctx, d.Keys, keyRecord(org, k.ID), seed); err != nil {
-		return k, fault.Unavailable.Wrap(err, "the key service does not answer")
-	}
-	return k, nil
+	k.Sealed, err = d.Keys.Seal(ctx, keyring.OfSigningKey(org, k.ID), seed)
+	return k, err
 }
 
 // haveSigningKeys returns the organization's keys, and makes the first one if there
@@ -75,7 +68,7 @@ func (d Deps) openSigningKeys(ctx context.Context, org tenant.OrgID) ([]driver.S
 	}
 	var out []driver.SigningKey
 	for _, k := range have {
-		seed, err := envelope.Open(ctx, d.Keys, keyRecord(org, k.ID), k.Sealed)
+		seed, err := d.Keys.Open(ctx, keyring.OfSigningKey(org, k.ID), k.Sealed)
 		if err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@
 // and in the end waits as a dead letter for an administrator (deadletter.go).
 //
 //	admin.go        create, list, get, delete
+//	audit.go        what the audit trail says of a sink
 //	change.go       pause, resume, disable, reconfigure
 //	secret.go       a new secret for a sink
 //	signing.go      the key pairs of an organization
@@ -54,8 +55,8 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/file"
-	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/tracing"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -65,7 +66,7 @@ import (
 // Deps is what administration and delivery need both.
 type Deps struct {
 	Store    *store.Store
-	Keys     envelope.KeyProvider // what sinks' secrets are sealed with
+	Keys     *keyring.Keyring // what sinks' secrets are sealed with
 	Bus      bus.Publisher
 	Notify   func() // says that the outbox holds something; it must not wait
 	Log      *slog.Logger
@@ -81,6 +82,9 @@ type Settings struct {
 	Ladder delivery.Ladder // of a document that fails
 	Budget time.Duration   // of one invocation
 	Holder string          // this process, in leases; unique
+	// SecretsFor is how long secrets that were opened are used without asking the
+	// organization's key again; default: a minute.
+	SecretsFor time.Duration
 }
 
 // Metrics is told what happens, by kind of sink.
@@ -117,6 +121,9 @@ func (d Deps) withDefaults() Deps {
 	}
 	if d.Metrics == nil {
 		d.Metrics = noMetrics{}
+	}
+	if d.Settings.SecretsFor == 0 {
+		d.Settings.SecretsFor = time.Minute
 	}
 	if d.Tracer == nil {
 		d.Tracer = tracing.Off()
@@ -230,11 +237,6 @@ func (a *Admin) lag(ctx context.Context, s delivery.Sink) (delivery.Lag, error) 
 	return sum, err
 }
 
-// record is where a sink's secrets belong: sealed, they open nowhere else.
-func record(org tenant.OrgID, sink string) envelope.Record {
-	return envelope.Record{Org: string(org), Kind: "sink", ID: sink}
-}
-
 func (d Deps) seal(ctx context.Context, org tenant.OrgID, sink string, secrets any) ([]byte, error) {
 	if secrets == nil {
 		return nil, nil
@@ -244,7 +246,7 @@ func (d Deps) seal(ctx context.Context, org tenant.OrgID, sink string, secrets a
 		return nil, fmt.Errorf("encode secrets: %w", err)
 	}
 	defer clear(plain)
-	return envelope.Seal(ctx, d.Keys, record(org, sink), plain)
+	return d.Keys.Seal(ctx, keyring.OfSink(org, sink), plain)
 }
 
 // openSink makes the driver of a sink.
@@ -266,4 +268,19 @@ func (d Deps) openSink(ctx context.Context, sink delivery.Sink) (driver.Driver, 
 		}
 	}
 	return k.open(o)
+}
+
+// stillOpens fails if the secrets that a driver of the sink has read could not be
+// opened now.
+func (d Deps) stillOpens(ctx context.Context, sink delivery.Sink) error {
+	plain, err := d.unseal(ctx, sink)
+	clear(plain)
+	if k := kinds[sink.Kind]; err != nil || k.signs == nil || !k.signs(sink.Config) {
+		return err
+	}
+	keys, err := d.openSigningKeys(ctx, sink.Org)
+	for _, k := range keys {
+		clear(k.Private)
+	}
+	return err
 }

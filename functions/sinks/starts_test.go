@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"context"
 	"encoding/json"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
+	"github.com/defenseunicorns/peat-gateway/shared/driver/drivertest"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/filter"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -181,6 +183,35 @@ func TestPaceKeepsTheAverage(t *testing.T) {
 	}
 	if took := w.clock.now().Sub(start).Seconds() * perSecond; int(took) > bytes+1 {
 		t.Errorf("%d bytes took as long as %d may", bytes, int(took))
+	}
+}
+
+// TestAllKindsShareThePace: what the sinks of one kind have sent counts for those of
+// another, which have a delivery of their own in the same process.
+func TestAllKindsShareThePace(t *testing.T) {
+	w := newWorld(t, sqlite(t))
+	w.tx(func(tx *store.Tx) error {
+		org, err := tx.Org(t.Context(), key.Org)
+		org.Quotas.MaxCDCBytesPerSecond = 1000
+		if err != nil {
+			return err
+		}
+		return tx.UpdateOrg(t.Context(), org)
+	})
+	other := NewDelivery(DeliveryDeps{Kinds: []delivery.Kind{delivery.CloudEvents}, Shared: w.d.Shared, Deps: w.d.Deps})
+	defer func() { _ = other.Close() }()
+	got := &script{}
+	other.connections.open = func(context.Context, delivery.Sink) (driver.Driver, error) { return got, nil }
+	second := pair{key, w.addSink(delivery.CloudEvents, `{}`)}
+	w.write("a", "b", "c")
+	w.deliver()
+	p, err := other.pass(t.Context(), second, drivertest.Soon())
+	if err != nil || len(got.got) > 0 || p.next.IsZero() {
+		t.Errorf("%d were sent at once, next at %s, %v", len(got.got), p.next, err)
+	}
+	w.clock.advance(p.next.Sub(w.clock.now()))
+	if _, err := other.pass(t.Context(), second, drivertest.Soon()); err != nil || len(got.got) != 3 {
+		t.Errorf("%d were sent in their time, %v", len(got.got), err)
 	}
 }
 

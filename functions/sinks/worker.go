@@ -19,7 +19,21 @@ import (
 // DeliveryDeps is everything that delivery needs.
 type DeliveryDeps struct {
 	Deps
-	Kinds []delivery.Kind // which sinks to serve
+	Kinds   []delivery.Kind // which sinks to serve
+	*Shared                 // with the deliveries of other kinds in this process; may be nil
+}
+
+// Shared is what all deliveries of a process keep together: an organization is one,
+// whatever kinds of sinks it has.
+type Shared struct {
+	pace     *pace.Pace
+	courtesy *courtesy
+	turns    *turn.Queue // of organizations, to write
+}
+
+// NewShared returns what nobody shares yet.
+func NewShared() *Shared {
+	return &Shared{pace: pace.New(), courtesy: &courtesy{fresh: map[tenant.OrgID]time.Time{}}, turns: turn.New(writers)}
 }
 
 // Delivery serves the sinks of some kinds.
@@ -28,10 +42,7 @@ type Delivery struct {
 	connections *connections
 	leases      *leases
 	breakers    *breakers
-	pace        *pace.Pace
-	courtesy    *courtesy
-	turns       *turn.Queue // of organizations, to write
-	batch       int         // events; batchEvents but in tests
+	batch       int // events; batchEvents but in tests
 
 	ctx  context.Context // of all work; ends with Close
 	stop context.CancelFunc
@@ -59,13 +70,18 @@ func (w *worker) ring() {
 // NewDelivery returns the delivery of some kinds of sinks, ready to hear. Close ends it.
 func NewDelivery(d DeliveryDeps) *Delivery {
 	d.Deps = d.withDefaults()
+	if d.Shared == nil {
+		d.Shared = NewShared()
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	out := &Delivery{
 		DeliveryDeps: d, ctx: ctx, stop: stop, working: map[pair]*worker{}, batch: batchEvents,
-		memories: map[pair]*memory{}, breakers: &breakers{open: map[sinkKey]*breaker{}}, pace: pace.New(), courtesy: &courtesy{fresh: map[tenant.OrgID]time.Time{}},
-		turns:       turn.New(writers),
-		connections: &connections{open: d.openSink, kept: map[sinkKey]*connection{}},
-		leases:      &leases{store: d.Store, holder: d.Settings.Holder, now: d.Now, held: map[pair]*heldLease{}},
+		memories: map[pair]*memory{}, breakers: &breakers{open: map[sinkKey]*breaker{}},
+		connections: &connections{
+			open: d.openSink, check: d.stillOpens, life: d.Settings.SecretsFor,
+			kept: map[sinkKey]*connection{}, opening: map[sinkKey]chan struct{}{},
+		},
+		leases: &leases{store: d.Store, holder: d.Settings.Holder, now: d.Now, held: map[pair]*heldLease{}},
 	}
 	out.wg.Go(out.tidy)
 	return out
@@ -220,6 +236,13 @@ func (d *Delivery) wait(w *worker, next, until time.Time) bool {
 func (d *Delivery) undone(p pair) (bool, error) {
 	cursor, err := d.Store.Cursor(d.ctx, p.key, p.sink)
 	if err != nil || cursor.NextAttemptAt.After(d.Now()) {
+		return false, err
+	}
+	formation, err := d.Store.Formation(d.ctx, p.key)
+	if errors.Is(err, fault.NotFound) || err == nil && formation.State != tenant.Active {
+		return false, nil
+	}
+	if err != nil {
 		return false, err
 	}
 	end, err := d.Store.Position(d.ctx, p.key)

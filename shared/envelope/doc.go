@@ -9,6 +9,7 @@
 // of version 1, which peat-gateway 0.1 wrote, have neither; they are read and
 // never written.
 //
-// What is here: the format, the binding and the provider that holds its key in
-// memory. What is not: storage, and providers that need a network.
+// What is here: the format, the binding and the providers: Local holds its key in
+// memory, AWSKMSKey and VaultKey have theirs in a key service. What is not: storage,
+// and which organization has which key.
 package envelope

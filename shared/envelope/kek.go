@@ -64,7 +64,7 @@ func ParseKEK(s string) (KEK, error) {
 // there is no file. However many processes start at once, all get the same key,
 // and a crash leaves either no file or a whole one.
 func LoadOrCreateKEK(path string) (KEK, error) {
-	kek, err := loadKEK(path)
+	kek, err := LoadKEK(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return kek, err
 	}
@@ -72,10 +72,11 @@ func LoadOrCreateKEK(path string) (KEK, error) {
 		return KEK{}, fmt.Errorf("create key encryption key: %w", err)
 	}
 	// Also after our own file: what counts is what can be read back.
-	return loadKEK(path)
+	return LoadKEK(path)
 }
 
-func loadKEK(path string) (KEK, error) {
+// LoadKEK reads the key in the file at path, which only its owner may read.
+func LoadKEK(path string) (KEK, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return KEK{}, err

@@ -53,26 +53,25 @@ type Deps struct {
 	Mark func(ctx context.Context, key tenant.Key, shut bool) error
 
 	CacheFor  time.Duration // how long a data key is kept; 0 keeps none
-	CacheSize int           // how many are kept
-	Now       func() time.Time
+	CacheSize int           // how many are kept of each key
 }
 
 // Keyring opens and seals. It is safe for concurrent use.
 type Keyring struct {
 	deps Deps
 	mu   sync.Mutex
-	keys map[string]envelope.KeyProvider // by id, those that were asked for
+	keys map[string]*cached // by id, those that were asked for
 }
 
 // New returns a keyring. It asks no key service for anything.
 func New(d Deps) *Keyring {
-	return &Keyring{deps: d, keys: map[string]envelope.KeyProvider{}}
+	return &Keyring{deps: d, keys: map[string]*cached{}}
 }
 
 // Single returns a keyring that has one key, for everybody.
 func Single(key envelope.KeyProvider) *Keyring {
 	return New(Deps{
-		Default: key.KeyID(), Old: []string{key.KeyID()}, Now: time.Now,
+		Default: key.KeyID(), Old: []string{key.KeyID()},
 		Provider: func(id string) (envelope.KeyProvider, error) {
 			if id != key.KeyID() {
 				return nil, errNoKey
@@ -148,7 +147,7 @@ func (k *Keyring) open(ctx context.Context, rec envelope.Record, blob []byte) ([
 }
 
 // key returns the key of an id, if the record's organization may use it.
-func (k *Keyring) key(rec envelope.Record, id string) (envelope.KeyProvider, error) {
+func (k *Keyring) key(rec envelope.Record, id string) (*cached, error) {
 	if k.deps.Allowed != nil && !k.deps.Allowed(tenant.OrgID(rec.Org), id) {
 		return nil, fmt.Errorf("%w: %q may not use %q", errNoKey, rec.Org, id)
 	}
@@ -161,8 +160,21 @@ func (k *Keyring) key(rec envelope.Record, id string) (envelope.KeyProvider, err
 	if err != nil {
 		return nil, fmt.Errorf("%w: %q: %w", errNoKey, id, err)
 	}
-	k.keys[id] = key
-	return key, nil
+	c := newCached(key, k.deps.CacheFor, k.deps.CacheSize)
+	k.keys[id] = c
+	return c, nil
+}
+
+// Close wipes the data keys that are kept. The keyring goes on working, and keeps
+// none any more.
+func (k *Keyring) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.deps.CacheFor = 0
+	for _, c := range k.keys {
+		c.close()
+	}
+	return nil
 }
 
 // What the caller is told does not depend on why; the log has the cause.

@@ -55,7 +55,7 @@ func (tx *Tx) Admission(ctx context.Context, key tenant.Key, signer, node string
 		LEFT JOIN authorities a ON a.org_id = f.org_id AND a.app_id = f.app_id AND a.authority_id = $3
 		LEFT JOIN nodes n ON n.org_id = f.org_id AND n.app_id = f.app_id AND n.node_id = $4
 		LEFT JOIN nodes m ON m.org_id = f.org_id AND m.app_id = f.app_id AND m.subject = $5 AND m.node_id <> $4
-		WHERE f.org_id = $1 AND f.app_id = $2`, key.Org, key.App, signer, node, subject).Scan(
+		WHERE f.org_id = $1 AND f.app_id = $2 AND f.state <> 'destroyed'`, key.Org, key.App, signer, node, subject).Scan(
 		&a.Formation.MeshID, &a.Formation.Policy, &a.Formation.State, &a.Formation.AuthorityPublicKey, &created, &quotas, &state,
 		&mine.Subject, &until, &proved, &otherID, &otherUntil, &otherProved, &a.Revoked)
 	if err := one(err, "no formation %q", key); err != nil {

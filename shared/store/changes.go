@@ -27,13 +27,16 @@ func (tx *Tx) AppendChanges(ctx context.Context, key tenant.Key, batch []change.
 	if len(batch) == 0 {
 		return tx.Position(ctx, key)
 	}
-	var weight uint64
+	var weight, begun uint64
 	for _, c := range batch {
 		weight += weigh(c)
+		if c.Seq == 1 {
+			begun++
+		}
 	}
 	var last, total uint64
-	err := tx.q.QueryRowContext(ctx, `UPDATE formations SET position = position + $3, bytes = bytes + $4
-		WHERE org_id = $1 AND app_id = $2 AND state = 'active' RETURNING position, bytes`, key.Org, key.App, len(batch), weight).Scan(&last, &total)
+	err := tx.q.QueryRowContext(ctx, `UPDATE formations SET position = position + $3, bytes = bytes + $4, documents = documents + $5
+		WHERE org_id = $1 AND app_id = $2 AND state = 'active' RETURNING position, bytes`, key.Org, key.App, len(batch), weight, begun).Scan(&last, &total)
 	if err != nil {
 		return 0, one(err, "no active formation %q", key)
 	}

@@ -111,7 +111,7 @@ func (s queries) LagAfter(ctx context.Context, key tenant.Key, position uint64, 
 	var next int64
 	err := s.q.QueryRowContext(ctx, `SELECT f.position, COALESCE((SELECT x.received_at FROM changes x
 			WHERE x.org_id = f.org_id AND x.app_id = f.app_id AND x.position = $3), 0)
-		FROM formations f WHERE f.org_id = $1 AND f.app_id = $2`, key.Org, key.App, position+1).Scan(&end, &next)
+		FROM formations f WHERE f.org_id = $1 AND f.app_id = $2 AND f.state <> 'destroyed'`, key.Org, key.App, position+1).Scan(&end, &next)
 	if err != nil || end <= position {
 		return delivery.Lag{}, one(err, "no formation %q", key)
 	}

@@ -81,16 +81,27 @@ func (tx *Tx) CreateServiceToken(ctx context.Context, t access.ServiceToken) err
 		return err
 	}
 	for i, app := range t.Formations {
+		// A row may be left of one that was destroyed.
+		if _, err := tx.Formation(ctx, tenant.Key{Org: t.Org, App: tenant.AppID(app)}); isNotFound(err) {
+			return noFormation(i, app)
+		} else if err != nil {
+			return err
+		}
 		_, err := tx.q.ExecContext(ctx, `INSERT INTO service_token_formations (org_id, token_id, app_id) VALUES ($1, $2, $3)`, t.Org, t.ID, app)
 		if sqldb.IsMissingParent(err) {
-			return &fault.Error{Kind: fault.Invalid, Message: fmt.Sprintf("there is no formation %q", app),
-				Fields: []fault.Field{{Pointer: fmt.Sprintf("/formations/%d", i), Detail: "there is no such formation"}}}
+			return noFormation(i, app)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// noFormation is the refusal of a token for a formation that is not there.
+func noFormation(i int, app string) error {
+	return &fault.Error{Kind: fault.Invalid, Message: fmt.Sprintf("there is no formation %q", app),
+		Fields: []fault.Field{{Pointer: fmt.Sprintf("/formations/%d", i), Detail: "there is no such formation"}}}
 }
 
 // RevokeServiceToken ends a token. Revoking it again changes nothing.

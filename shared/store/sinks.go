@@ -131,8 +131,11 @@ func (tx *Tx) MarkSink(ctx context.Context, org tenant.OrgID, id string, state d
 	return err
 }
 
-// UpdateSink changes what can be changed of a sink: configuration, secrets, claim,
-// format, filter and ladder. fault.Stale if somebody else changed it first.
+// UpdateSink changes what can be changed of a sink but its secrets: configuration,
+// claim, format, filter and ladder. fault.Stale if somebody else changed it first.
+//
+// The secrets are left as they are and not as s has them: they may have been sealed
+// anew since s was read, which is no change of the sink.
 func (tx *Tx) UpdateSink(ctx context.Context, s delivery.Sink) (delivery.Sink, error) {
 	_, retry, filter, err := sinkTexts(s)
 	if err != nil {
@@ -142,14 +145,23 @@ func (tx *Tx) UpdateSink(ctx context.Context, s delivery.Sink) (delivery.Sink, e
 	if s.Claim != "" {
 		claim = s.Claim
 	}
-	res, err := tx.q.ExecContext(ctx, `UPDATE sinks SET config = $4, sealed = $5, format = $6, retry = $7, filter = $8, claim = $9, revision = revision + 1
+	res, err := tx.q.ExecContext(ctx, `UPDATE sinks SET config = $4, format = $5, retry = $6, filter = $7, claim = $8, revision = revision + 1
 		WHERE org_id = $1 AND sink_id = $2 AND revision = $3`,
-		s.Org, s.ID, s.Revision, string(s.Config), s.Sealed, s.Format, retry, filter, claim)
+		s.Org, s.ID, s.Revision, string(s.Config), s.Format, retry, filter, claim)
 	if sqldb.IsDuplicate(err) {
 		return s, fault.Conflict.New("another sink writes there already")
 	}
 	s.Revision++
 	return s, affected(res, err, fault.Stale, "sink %q was changed by somebody else", s.ID)
+}
+
+// UpdateSinkAndSecrets is UpdateSink with secrets that were sealed just now.
+func (tx *Tx) UpdateSinkAndSecrets(ctx context.Context, s delivery.Sink) (delivery.Sink, error) {
+	changed, err := tx.UpdateSink(ctx, s)
+	if err == nil {
+		_, err = tx.q.ExecContext(ctx, `UPDATE sinks SET sealed = $3 WHERE org_id = $1 AND sink_id = $2`, s.Org, s.ID, s.Sealed)
+	}
+	return changed, err
 }
 
 // DeleteSink removes a sink with its cursors and dead letters.

@@ -14,7 +14,7 @@ import (
 
 // startAll gives a sink for all formations a cursor in each that there is now.
 func (tx *Tx) startAll(ctx context.Context, s delivery.Sink) error {
-	rows, err := tx.q.QueryContext(ctx, `SELECT app_id FROM formations WHERE org_id = $1 ORDER BY app_id`, s.Org)
+	rows, err := tx.q.QueryContext(ctx, `SELECT app_id FROM formations WHERE org_id = $1 AND state <> 'destroyed' ORDER BY app_id`, s.Org)
 	apps, err := collect(rows, err, func(r row) (app tenant.AppID, err error) { return app, r.Scan(&app) })
 	if err != nil {
 		return err

@@ -97,9 +97,9 @@ func testUpdateSink(t *testing.T, s *store.Store) {
 	addFormation(t, s, key)
 	sink := addSink(t, s, "s1", delivery.Start{}, "*")
 	want := sink
-	want.Config, want.Sealed, want.Format = []byte(`{"path":"y"}`), []byte("t"), delivery.Raw
+	want.Config, want.Format = []byte(`{"path":"y"}`), delivery.Raw
 	want.Filter, want.Retry = filter.Spec{Documents: []string{"a*"}, Where: "true"}, &delivery.Retry{Ladder: []string{"1s"}, For: "1m"}
-	want.State = delivery.Paused // is not UpdateSink's to change
+	want.State, want.Sealed = delivery.Paused, []byte("t") // are not UpdateSink's to change
 	update := func(in delivery.Sink) (out delivery.Sink, err error) {
 		err = s.InTx(ctx, func(tx *store.Tx) error {
 			out, err = tx.UpdateSink(ctx, in)
@@ -111,7 +111,7 @@ func testUpdateSink(t *testing.T, s *store.Store) {
 	if err != nil || got.Revision != 1 {
 		t.Fatalf("%+v %v", got, err)
 	}
-	want.Revision, want.State = 1, delivery.Active
+	want.Revision, want.State, want.Sealed = 1, delivery.Active, sink.Sealed
 	if got, err = s.Sink(ctx, "acme", "s1"); err != nil {
 		t.Fatal(err)
 	}
@@ -123,11 +123,12 @@ func testUpdateSink(t *testing.T, s *store.Store) {
 	want.Org = "rival"
 	_, err = update(want)
 	wantFault(t, err, fault.Stale)
-	want.Org, want.Filter, want.Retry, want.Claim = "acme", filter.Spec{}, nil, "mine"
-	if want, err = update(want); err != nil {
-		t.Fatal(err)
-	}
-	if got, err = s.Sink(ctx, "acme", "s1"); err != nil || !got.Filter.IsZero() || got.Retry != nil {
+	want.Org, want.Filter, want.Retry, want.Claim, want.Sealed = "acme", filter.Spec{}, nil, "mine", []byte("t")
+	inTx(t, s, func(tx *store.Tx) error {
+		want, err = tx.UpdateSinkAndSecrets(ctx, want)
+		return err
+	})
+	if got, err = s.Sink(ctx, "acme", "s1"); err != nil || !got.Filter.IsZero() || got.Retry != nil || string(got.Sealed) != "t" {
 		t.Errorf("%+v %v", got, err)
 	}
 	second := addSink(t, s, "s2", delivery.Start{}, "*")

@@ -45,6 +45,10 @@ func (s queries) EnrollmentTokens(ctx context.Context, key tenant.Key, after str
 
 // CreateEnrollmentToken adds a token; fault.NotFound if there is no such formation.
 func (tx *Tx) CreateEnrollmentToken(ctx context.Context, t enrollment.Token) error {
+	// A row may be left of one that was destroyed.
+	if _, err := tx.Formation(ctx, tenant.Key{Org: t.Org, App: t.App}); err != nil {
+		return err
+	}
 	_, err := tx.q.ExecContext(ctx, `INSERT INTO enrollment_tokens
 		(org_id, app_id, token_id, hash, label, max_uses, tier, permissions, created_at, created_by, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,

@@ -41,7 +41,8 @@ type DB struct {
 	writer group  // SQLite's
 	groups groups // Postgres's
 
-	readings, writings statements // SQLite's
+	readings, writings statements    // SQLite's
+	checkpoints        *checkpointer // SQLite's; nil until Open has succeeded
 }
 
 // Open connects to the database and proves that it answers.
@@ -54,6 +55,9 @@ func Open(ctx context.Context, databaseURL string) (*DB, error) {
 	if err := errors.Join(db.write.PingContext(ctx), db.read.PingContext(ctx)); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("open %s database: %w", db.Engine, redact(err))
+	}
+	if db.Engine == SQLite {
+		db.checkpoints = startCheckpointer(db.read)
 	}
 	return db, nil
 }
@@ -79,6 +83,8 @@ func openSQLite(path string) (*DB, error) {
 	// What a statement or a savepoint may have to undo is a few pages, which are
 	// written to a file otherwise.
 	q.Add("_pragma", "temp_store(MEMORY)")
+	// Pages, 64 MB: the checkpointer comes long before that.
+	q.Add("_pragma", "wal_autocheckpoint(16384)")
 	// Immediate transactions: SQLite has one writer, and finding that out at
 	// commit is worse than finding it out at begin.
 	q.Set("_txlock", "immediate")
@@ -130,6 +136,7 @@ func (db *DB) Close() error {
 	if db.read == db.write {
 		return db.write.Close()
 	}
+	db.checkpoints.close()
 	db.readings.close()
 	db.writings.close()
 	return errors.Join(db.read.Close(), db.write.Close())
@@ -211,6 +218,7 @@ func (db *DB) once(ctx context.Context, fn func(*sql.Tx) error) error {
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	db.checkpoints.committed()
 	return nil
 }
 
