@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	gateway "github.com/defenseunicorns/peat-gateway"
+	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -42,6 +44,8 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("POST /orgs/{org}/formations", "", `{"app_id":"logistics"}`)
 	formation := tenant.Key{Org: "acme", App: "logistics"}
 	w.log(formation, 40)
+
+	certificates(w, formation)
 
 	ticket := w.act("POST /orgs/{org}/formations/{app}/sync-tickets", "", `{"peer_id":"p"}`)["ticket_id"]
 	w.act("DELETE /orgs/{org}/formations/{app}/sync-tickets/{ticket}", fmt.Sprint("ticket=", ticket), "")
@@ -214,4 +218,24 @@ func (w *acts) tx(fn func(context.Context, *store.Tx) error) {
 	if err := w.store.InTx(w.t.Context(), func(tx *store.Tx) error { return fn(w.t.Context(), tx) }); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// certificates has one issued, revoked, and the authority changed.
+func certificates(w *acts, key tenant.Key) {
+	w.t.Helper()
+	base := "/orgs/{org}/formations/{app}"
+	formation, err := w.store.Formation(w.t.Context(), key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	private := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	public := private.Public().(ed25519.PublicKey)
+	p := authority.Possession{Purpose: authority.ForIssue, Key: key, MeshID: formation.MeshID, NodeID: "n", Subject: public, At: time.Now().Truncate(time.Millisecond)}
+	issued := w.act("POST "+base+"/certificates", "", fmt.Sprintf(`{"public_key":"%x","node_id":"n","proof":{"timestamp_ms":%d,"signature":"%x"}}`,
+		[]byte(public), p.At.UnixMilli(), ed25519.Sign(private, p.Message())))
+	w.act("POST "+base+"/certificates/{serial}/revoke", fmt.Sprint("serial=", issued["serial"]), `{"reason":"withdrawn"}`)
+	w.act("POST "+base+"/authority/prepare", "", "")
+	w.act("POST "+base+"/authority/activate", "", "")
+	w.act("POST "+base+"/authority/retire", "", `{"authority_id":"genesis"}`)
+	w.act("POST "+base+"/authority/taint", "", `{"authority_id":"genesis","reason":"the test"}`)
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ import (
 type Settings struct {
 	Function        string
 	DatabaseURL     env.Secret
+	MigrationURL    env.Secret
 	Keys            KeySettings
 	AdminToken      env.Secret
 	AuditKey        env.Secret
@@ -63,10 +65,11 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 	ladder := delivery.DefaultLadder()
 	hostname, _ := os.Hostname() // only a default; Knative sets HOSTNAME to the pod's name
 	s := Settings{
-		Function:    e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
-		DatabaseURL: e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
-		Keys:        readKeys(e),
-		AdminToken:  e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
+		Function:     e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
+		DatabaseURL:  e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
+		MigrationURL: e.Secret("PEAT_MIGRATION_DATABASE_URL", "the same Postgres database as the owner of the tables, for migrations; default: PEAT_DATABASE_URL"),
+		Keys:         readKeys(e),
+		AdminToken:   e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
 		AuditKey: e.Secret("PEAT_AUDIT_KEY",
 			"key that signs audit trails, 64 hexadecimal characters; older ones may follow it, with commas between them"),
 		AuditKeyFile:   e.String("PEAT_AUDIT_KEY_FILE", "", "file that holds PEAT_AUDIT_KEY instead; made if it is not there"),
@@ -175,7 +178,7 @@ func (h *Host) Store(ctx context.Context) (*store.Store, error) {
 	if h.Settings.DatabaseURL.Reveal() == "" {
 		return nil, errors.New("PEAT_DATABASE_URL is not set")
 	}
-	st, err := store.Open(ctx, h.Settings.DatabaseURL.Reveal())
+	st, err := store.OpenOwned(ctx, h.Settings.DatabaseURL.Reveal(), cmp.Or(h.Settings.MigrationURL.Reveal(), h.Settings.DatabaseURL.Reveal()))
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}

@@ -9,7 +9,7 @@ import (
 
 // AddDestruction keeps the record of a formation's end. There is no way to remove it.
 func (tx *Tx) AddDestruction(ctx context.Context, org tenant.OrgID, d tenant.SignedDestruction) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO destructions (org_id, destruction_id, destroyed_at, statement, signature) VALUES ($1, $2, $3, $4, $5)`,
+	_, err := tx.of(org).ExecContext(ctx, `INSERT INTO destructions (org_id, destruction_id, destroyed_at, statement, signature) VALUES ($1, $2, $3, $4, $5)`,
 		org, d.ID, micros(d.At), d.Statement, d.Signature)
 	return err
 }
@@ -18,7 +18,7 @@ func (tx *Tx) AddDestruction(ctx context.Context, org tenant.OrgID, d tenant.Sig
 // the oldest first, after the one with the given id. Those of an earlier organization
 // of the same name are not among them: since is when this one was made.
 func (s queries) Destructions(ctx context.Context, org tenant.OrgID, since time.Time, after string, limit int) ([]tenant.SignedDestruction, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT destruction_id, destroyed_at, statement, signature FROM destructions
+	rows, err := s.of(org).QueryContext(ctx, `SELECT destruction_id, destroyed_at, statement, signature FROM destructions
 		WHERE org_id = $1 AND destruction_id > $2 AND destroyed_at >= $4 ORDER BY destruction_id LIMIT $3`, org, after, limit, micros(since))
 	return collect(rows, err, func(r row) (tenant.SignedDestruction, error) {
 		var d tenant.SignedDestruction

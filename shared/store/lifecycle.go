@@ -17,14 +17,14 @@ func (tx *Tx) LockFormation(ctx context.Context, key tenant.Key) (tenant.Formati
 	if _, err := tx.LockLedger(ctx, key); err != nil {
 		return tenant.Formation{}, err
 	}
-	f, err := scanFormation(tx.q.QueryRowContext(ctx,
+	f, err := scanFormation(tx.of(key.Org).QueryRowContext(ctx,
 		`SELECT `+formationColumns+` FROM formations WHERE org_id = $1 AND app_id = $2 AND state <> 'destroyed'`+tx.forUpdate, key.Org, key.App))
 	return f, one(err, "no formation %q", key)
 }
 
 // UpdateFormation changes a formation's policy and state. Its revision grows by one.
 func (tx *Tx) UpdateFormation(ctx context.Context, f tenant.Formation) error {
-	res, err := tx.q.ExecContext(ctx, `UPDATE formations SET policy = $3, state = $4, revision = revision + 1
+	res, err := tx.of(f.Org).ExecContext(ctx, `UPDATE formations SET policy = $3, state = $4, revision = revision + 1
 		WHERE org_id = $1 AND app_id = $2 AND state <> 'destroyed'`, f.Org, f.App, f.Policy, f.State)
 	return affected(res, err, fault.NotFound, "no formation %q", f.App)
 }
@@ -39,7 +39,7 @@ const SweepBatch = 1000
 // made later under it inherits nothing.
 func (tx *Tx) DestroyFormation(ctx context.Context, key tenant.Key) error {
 	var rows int
-	err := tx.q.QueryRowContext(ctx, `SELECT f.position + COALESCE((SELECT issued FROM ledgers g WHERE g.org_id = f.org_id AND g.app_id = f.app_id), 0)
+	err := tx.of(key.Org).QueryRowContext(ctx, `SELECT f.position + COALESCE((SELECT issued FROM ledgers g WHERE g.org_id = f.org_id AND g.app_id = f.app_id), 0)
 			+ (SELECT count(*) FROM tickets t WHERE t.org_id = f.org_id AND t.app_id = f.app_id)
 			+ (SELECT count(*) FROM enrollment_tokens t WHERE t.org_id = f.org_id AND t.app_id = f.app_id)
 			+ f.documents * (1 + (SELECT count(*) FROM cursors c WHERE c.org_id = f.org_id AND c.app_id = f.app_id))
@@ -48,7 +48,7 @@ func (tx *Tx) DestroyFormation(ctx context.Context, key tenant.Key) error {
 		return one(err, "no formation %q", key)
 	}
 	if rows <= SweepBatch {
-		_, err := tx.q.ExecContext(ctx, `DELETE FROM formations WHERE org_id = $1 AND app_id = $2`, key.Org, key.App)
+		_, err := tx.of(key.Org).ExecContext(ctx, `DELETE FROM formations WHERE org_id = $1 AND app_id = $2`, key.Org, key.App)
 		return err
 	}
 	for _, statement := range []string{
@@ -62,7 +62,7 @@ func (tx *Tx) DestroyFormation(ctx context.Context, key tenant.Key) error {
 		`UPDATE replays SET state = 'cancelled' WHERE org_id = $1 AND app_id = $2 AND state = 'running'`,
 		`UPDATE formations SET state = 'destroyed', revision = revision + 1 WHERE org_id = $1 AND app_id = $2`,
 	} {
-		if _, err := tx.q.ExecContext(ctx, statement, key.Org, key.App); err != nil {
+		if _, err := tx.of(key.Org).ExecContext(ctx, statement, key.Org, key.App); err != nil {
 			return fmt.Errorf("destroy: %w", err)
 		}
 	}
@@ -84,7 +84,7 @@ func remains(format string, args ...any) error {
 
 // Destroyed lists up to limit formations of which something is left.
 func (s queries) Destroyed(ctx context.Context, limit int) ([]tenant.Key, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT org_id, app_id FROM formations WHERE state = 'destroyed' ORDER BY org_id, app_id LIMIT $1`, limit)
+	rows, err := s.everywhere("the sweep looks for what is due, whosever it is").QueryContext(ctx, `SELECT org_id, app_id FROM formations WHERE state = 'destroyed' ORDER BY org_id, app_id LIMIT $1`, limit)
 	return collect(rows, err, func(r row) (k tenant.Key, err error) { return k, r.Scan(&k.Org, &k.App) })
 }
 
@@ -112,7 +112,7 @@ var sweptOfSink = []struct{ table, column string }{
 // any piece, and done by several at once.
 func (tx *Tx) Sweep(ctx context.Context, key tenant.Key) (done bool, err error) {
 	var state tenant.State
-	err = tx.q.QueryRowContext(ctx, `SELECT state FROM formations WHERE org_id = $1 AND app_id = $2`+tx.forUpdate, key.Org, key.App).Scan(&state)
+	err = tx.of(key.Org).QueryRowContext(ctx, `SELECT state FROM formations WHERE org_id = $1 AND app_id = $2`+tx.forUpdate, key.Org, key.App).Scan(&state)
 	if err = one(err, "no formation %q", key); errors.Is(err, fault.NotFound) || err == nil && state != tenant.Destroyed {
 		return true, nil // somebody else was quicker
 	}
@@ -120,7 +120,7 @@ func (tx *Tx) Sweep(ctx context.Context, key tenant.Key) (done bool, err error) 
 		return false, err
 	}
 	var sink string
-	err = tx.q.QueryRowContext(ctx, `SELECT sink_id FROM cursors WHERE org_id = $1 AND app_id = $2 ORDER BY sink_id LIMIT 1`, key.Org, key.App).Scan(&sink)
+	err = tx.of(key.Org).QueryRowContext(ctx, `SELECT sink_id FROM cursors WHERE org_id = $1 AND app_id = $2 ORDER BY sink_id LIMIT 1`, key.Org, key.App).Scan(&sink)
 	switch {
 	case err == nil:
 		return false, tx.sweepSink(ctx, key, sink)
@@ -128,32 +128,32 @@ func (tx *Tx) Sweep(ctx context.Context, key tenant.Key) (done bool, err error) 
 		return false, err
 	}
 	for _, s := range swept {
-		n, err := tx.sweepTable(ctx, s.table, s.column, `org_id = $1 AND app_id = $2`, key.Org, key.App)
+		n, err := tx.sweepTable(ctx, key.Org, s.table, s.column, `org_id = $1 AND app_id = $2`, key.Org, key.App)
 		if err != nil || n > 0 {
 			return false, err
 		}
 	}
-	_, err = tx.q.ExecContext(ctx, `DELETE FROM formations WHERE org_id = $1 AND app_id = $2 AND state = 'destroyed'`, key.Org, key.App)
+	_, err = tx.of(key.Org).ExecContext(ctx, `DELETE FROM formations WHERE org_id = $1 AND app_id = $2 AND state = 'destroyed'`, key.Org, key.App)
 	return err == nil, err
 }
 
 // sweepSink removes a piece of what a sink has in a formation, and in the end its cursor.
 func (tx *Tx) sweepSink(ctx context.Context, key tenant.Key, sink string) error {
 	for _, s := range sweptOfSink {
-		n, err := tx.sweepTable(ctx, s.table, s.column, `org_id = $1 AND app_id = $2 AND sink_id = $3`, key.Org, key.App, sink)
+		n, err := tx.sweepTable(ctx, key.Org, s.table, s.column, `org_id = $1 AND app_id = $2 AND sink_id = $3`, key.Org, key.App, sink)
 		if err != nil || n > 0 {
 			return err
 		}
 	}
-	_, err := tx.q.ExecContext(ctx, `DELETE FROM cursors WHERE org_id = $1 AND app_id = $2 AND sink_id = $3`, key.Org, key.App, sink)
+	_, err := tx.of(key.Org).ExecContext(ctx, `DELETE FROM cursors WHERE org_id = $1 AND app_id = $2 AND sink_id = $3`, key.Org, key.App, sink)
 	return err
 }
 
 // sweepTable removes the rows up to the batch's last, by the value of a column: a
 // range is found by its index on either engine, however many rows are left.
-func (tx *Tx) sweepTable(ctx context.Context, table, column, where string, args ...any) (int64, error) {
+func (tx *Tx) sweepTable(ctx context.Context, org tenant.OrgID, table, column, where string, args ...any) (int64, error) {
 	last := fmt.Sprintf(`SELECT max(k) FROM (SELECT %[2]s AS k FROM %[1]s WHERE %[3]s ORDER BY %[2]s LIMIT %[4]d) piece`, table, column, where, SweepBatch)
-	res, err := tx.q.ExecContext(ctx, fmt.Sprintf(`DELETE FROM %s WHERE %s AND %s <= (%s)`, table, where, column, last), args...)
+	res, err := tx.of(org).ExecContext(ctx, fmt.Sprintf(`DELETE FROM %s WHERE %s AND %s <= (%s)`, table, where, column, last), args...)
 	if err != nil {
 		return 0, fmt.Errorf("sweep %s: %w", table, err)
 	}

@@ -27,13 +27,13 @@ func scanOrg(r row) (tenant.Org, error) {
 
 // Org returns an organization.
 func (s queries) Org(ctx context.Context, org tenant.OrgID) (tenant.Org, error) {
-	o, err := scanOrg(s.q.QueryRowContext(ctx, `SELECT `+orgColumns+` FROM orgs WHERE org_id = $1`, org))
+	o, err := scanOrg(s.of(org).QueryRowContext(ctx, `SELECT `+orgColumns+` FROM orgs WHERE org_id = $1`, org))
 	return o, one(err, "no organization %q", org)
 }
 
 // Orgs returns up to limit organizations whose id comes after the given one.
 func (s queries) Orgs(ctx context.Context, after tenant.OrgID, limit int) ([]tenant.Org, error) {
-	rows, err := s.q.QueryContext(ctx,
+	rows, err := s.everywhere("a gateway administrator lists the organizations").QueryContext(ctx,
 		`SELECT `+orgColumns+` FROM orgs WHERE org_id > $1 ORDER BY org_id LIMIT $2`, after, limit)
 	return collect(rows, err, scanOrg)
 }
@@ -41,7 +41,7 @@ func (s queries) Orgs(ctx context.Context, after tenant.OrgID, limit int) ([]ten
 // LockOrg returns an organization and keeps others from changing what its quotas
 // count until the transaction ends.
 func (tx *Tx) LockOrg(ctx context.Context, org tenant.OrgID) (tenant.Org, error) {
-	o, err := scanOrg(tx.q.QueryRowContext(ctx,
+	o, err := scanOrg(tx.of(org).QueryRowContext(ctx,
 		`SELECT `+orgColumns+` FROM orgs WHERE org_id = $1`+tx.forUpdate, org))
 	return o, one(err, "no organization %q", org)
 }
@@ -52,7 +52,7 @@ func (tx *Tx) CreateOrg(ctx context.Context, o tenant.Org) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO orgs (`+orgColumns+`) VALUES ($1, $2, $3, $4, 1)`,
+	_, err = tx.of(o.ID).ExecContext(ctx, `INSERT INTO orgs (`+orgColumns+`) VALUES ($1, $2, $3, $4, 1)`,
 		o.ID, o.DisplayName, string(quotas), micros(o.CreatedAt))
 	if sqldb.IsDuplicate(err) {
 		return fault.Conflict.New("organization %q exists already", o.ID)
@@ -66,7 +66,7 @@ func (tx *Tx) UpdateOrg(ctx context.Context, o tenant.Org) error {
 	if err != nil {
 		return err
 	}
-	res, err := tx.q.ExecContext(ctx, `UPDATE orgs SET display_name = $2, quotas = $3, revision = revision + 1 WHERE org_id = $1`,
+	res, err := tx.of(o.ID).ExecContext(ctx, `UPDATE orgs SET display_name = $2, quotas = $3, revision = revision + 1 WHERE org_id = $1`,
 		o.ID, o.DisplayName, string(quotas))
 	return affected(res, err, fault.NotFound, "no organization %q", o.ID)
 }
@@ -80,7 +80,7 @@ func (tx *Tx) DeleteOrg(ctx context.Context, org tenant.OrgID) error {
 	}
 	// What is left of destroyed formations counts too: it hangs on the organization.
 	var left, swept int
-	err := tx.q.QueryRowContext(ctx, `SELECT count(*), count(CASE WHEN state = 'destroyed' THEN 1 END) FROM formations WHERE org_id = $1`, org).Scan(&left, &swept)
+	err := tx.of(org).QueryRowContext(ctx, `SELECT count(*), count(CASE WHEN state = 'destroyed' THEN 1 END) FROM formations WHERE org_id = $1`, org).Scan(&left, &swept)
 	switch {
 	case err != nil:
 		return err
@@ -89,10 +89,10 @@ func (tx *Tx) DeleteOrg(ctx context.Context, org tenant.OrgID) error {
 	case swept > 0:
 		return remains("organization %q", org)
 	}
-	if _, err := tx.q.ExecContext(ctx, `DELETE FROM sinks WHERE org_id = $1`, org); err != nil {
+	if _, err := tx.of(org).ExecContext(ctx, `DELETE FROM sinks WHERE org_id = $1`, org); err != nil {
 		return fmt.Errorf("delete sinks: %w", err)
 	}
-	_, err = tx.q.ExecContext(ctx, `DELETE FROM orgs WHERE org_id = $1`, org)
+	_, err = tx.of(org).ExecContext(ctx, `DELETE FROM orgs WHERE org_id = $1`, org)
 	return err
 }
 

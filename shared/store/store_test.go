@@ -108,6 +108,7 @@ func run(t *testing.T, url string, test func(*testing.T, *store.Store)) {
 	if err := s.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	attack(t, s)
 	test(t, s)
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -60,7 +61,14 @@ func (s queries) Usages(ctx context.Context, from, to tenant.OrgID, now time.Tim
 			[]any{minuteOf(now) - enrollmentMinutes},
 			func(u *Usage) []any { return []any{&u.EnrollmentsLastHour} }},
 	} {
-		rows, err := s.q.QueryContext(ctx, q.query, append([]any{from, to}, q.args...)...)
+		args := append([]any{from, to}, q.args...)
+		var rows *sql.Rows
+		var err error
+		if from == to {
+			rows, err = s.of(from).QueryContext(ctx, q.query, args...)
+		} else {
+			rows, err = s.everywhere("a gateway administrator lists the organizations").QueryContext(ctx, q.query, args...)
+		}
 		_, err = collect(rows, err, func(r row) (struct{}, error) {
 			var org tenant.OrgID
 			var counted Usage // scanned into first: which organization it is comes with it
@@ -93,7 +101,7 @@ type FormationUsage struct {
 // FormationUsage counts what a formation has.
 func (s queries) FormationUsage(ctx context.Context, key tenant.Key, now time.Time) (FormationUsage, error) {
 	var u FormationUsage
-	err := s.q.QueryRowContext(ctx, `SELECT f.documents, f.bytes, COALESCE(g.nodes, 0), CASE WHEN l.until > $3 THEN f.sessions ELSE 0 END
+	err := s.of(key.Org).QueryRowContext(ctx, `SELECT f.documents, f.bytes, COALESCE(g.nodes, 0), CASE WHEN l.until > $3 THEN f.sessions ELSE 0 END
 		FROM formations f LEFT JOIN ledgers g ON g.org_id = f.org_id AND g.app_id = f.app_id
 		LEFT JOIN leases l ON l.name = 'watch/' || f.org_id || '/' || f.app_id
 		WHERE f.org_id = $1 AND f.app_id = $2 AND f.state <> 'destroyed'`, key.Org, key.App, micros(now)).
@@ -104,21 +112,21 @@ func (s queries) FormationUsage(ctx context.Context, key tenant.Key, now time.Ti
 // CountFormations is how many formations an organization has.
 func (s queries) CountFormations(ctx context.Context, org tenant.OrgID) (int, error) {
 	var n int
-	err := s.q.QueryRowContext(ctx, `SELECT count(*) FROM formations WHERE org_id = $1 AND state <> 'destroyed'`, org).Scan(&n)
+	err := s.of(org).QueryRowContext(ctx, `SELECT count(*) FROM formations WHERE org_id = $1 AND state <> 'destroyed'`, org).Scan(&n)
 	return n, err
 }
 
 // CountSinks is how many sinks an organization has.
 func (s queries) CountSinks(ctx context.Context, org tenant.OrgID) (int, error) {
 	var n int
-	err := s.q.QueryRowContext(ctx, `SELECT count(*) FROM sinks WHERE org_id = $1`, org).Scan(&n)
+	err := s.of(org).QueryRowContext(ctx, `SELECT count(*) FROM sinks WHERE org_id = $1`, org).Scan(&n)
 	return n, err
 }
 
 // SetWatched records what whoever watches a formation has counted in it. The caller
 // guards the transaction with the formation's lease.
 func (tx *Tx) SetWatched(ctx context.Context, key tenant.Key, documents, sessions int) error {
-	_, err := tx.q.ExecContext(ctx, `UPDATE formations SET documents = $3, sessions = $4 WHERE org_id = $1 AND app_id = $2`,
+	_, err := tx.of(key.Org).ExecContext(ctx, `UPDATE formations SET documents = $3, sessions = $4 WHERE org_id = $1 AND app_id = $2`,
 		key.Org, key.App, documents, sessions)
 	return err
 }
@@ -148,7 +156,7 @@ func (tx *Tx) TakeBytes(ctx context.Context, org tenant.OrgID, weight int) error
 		lock = " FOR SHARE"
 	}
 	// Whoever is near the limit waits here for those that were not.
-	if _, err := tx.q.ExecContext(ctx, `SELECT 1 FROM orgs WHERE org_id = $1`+lock, org); err != nil {
+	if _, err := tx.of(org).ExecContext(ctx, `SELECT 1 FROM orgs WHERE org_id = $1`+lock, org); err != nil {
 		return err
 	}
 	if stored, err = tx.bytesStored(ctx, org); err != nil {
@@ -162,7 +170,7 @@ func (tx *Tx) TakeBytes(ctx context.Context, org tenant.OrgID, weight int) error
 
 func (s queries) bytesStored(ctx context.Context, org tenant.OrgID) (int, error) {
 	var n int
-	err := s.q.QueryRowContext(ctx, `SELECT COALESCE(sum(bytes), 0) FROM formations WHERE org_id = $1 AND state <> 'destroyed'`, org).Scan(&n)
+	err := s.of(org).QueryRowContext(ctx, `SELECT COALESCE(sum(bytes), 0) FROM formations WHERE org_id = $1 AND state <> 'destroyed'`, org).Scan(&n)
 	return n, err
 }
 
@@ -179,8 +187,30 @@ func (tx *Tx) TakeEnrollment(ctx context.Context, org tenant.OrgID, now time.Tim
 	if err != nil {
 		return err
 	}
-	begin := minuteOf(now) - enrollmentMinutes
-	rows, err := tx.q.QueryContext(ctx, `SELECT minute, count FROM enrollment_counts WHERE org_id = $1 AND minute > $2 ORDER BY minute`, org, begin)
+	limit, minute := o.Quotas.MaxEnrollmentsPerHour, minuteOf(now)
+	var count, others int
+	err = tx.of(org).QueryRowContext(ctx, `INSERT INTO enrollment_counts (org_id, minute, count) VALUES ($1, $2, 1)
+		ON CONFLICT (org_id, minute) DO UPDATE SET count = enrollment_counts.count + 1
+		RETURNING count, COALESCE((SELECT sum(e.count) FROM enrollment_counts e WHERE e.org_id = $1 AND e.minute > $3 AND e.minute <> $2), 0)`,
+		org, minute, minute-enrollmentMinutes).Scan(&count, &others)
+	switch {
+	case err != nil:
+		return err
+	case count+others > limit:
+		return tx.enrollmentsExhausted(ctx, org, limit, now)
+	case count > 1:
+		return nil
+	}
+	_, err = tx.of(org).ExecContext(ctx, `DELETE FROM enrollment_counts WHERE org_id = $1 AND minute <= $2`, org, minute-enrollmentMinutes)
+	return err
+}
+
+// enrollmentsExhausted is the refusal of one enrollment too many, which is counted
+// already; with it goes its count. There is room once enough of the oldest are an
+// hour old.
+func (tx *Tx) enrollmentsExhausted(ctx context.Context, org tenant.OrgID, limit int, now time.Time) error {
+	rows, err := tx.of(org).QueryContext(ctx, `SELECT minute, count FROM enrollment_counts WHERE org_id = $1 AND minute > $2 ORDER BY minute`,
+		org, minuteOf(now)-enrollmentMinutes)
 	type bucket struct {
 		minute int64
 		count  int
@@ -189,25 +219,16 @@ func (tx *Tx) TakeEnrollment(ctx context.Context, org tenant.OrgID, now time.Tim
 	if err != nil {
 		return err
 	}
-	sum := 0
+	sum := -1
 	for _, b := range buckets {
 		sum += b.count
 	}
-	if limit := o.Quotas.MaxEnrollmentsPerHour; sum >= limit {
-		// There is room once enough of the oldest are an hour old; if none are allowed, never.
-		wait := time.Hour
-		for _, b := range buckets {
-			if sum -= b.count; sum < limit {
-				wait = time.Unix((b.minute+enrollmentMinutes)*60, 0).Sub(now)
-				break
-			}
+	wait := time.Hour // if none are allowed, there never is
+	for _, b := range buckets {
+		if sum -= b.count; sum < limit {
+			wait = time.Unix((b.minute+enrollmentMinutes)*60, 0).Sub(now)
+			break
 		}
-		return fault.RetryIn(tenant.Exceeded(tenant.MaxEnrollmentsPerHour, limit), wait)
 	}
-	if _, err := tx.q.ExecContext(ctx, `DELETE FROM enrollment_counts WHERE org_id = $1 AND minute <= $2`, org, begin); err != nil {
-		return err
-	}
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO enrollment_counts (org_id, minute, count) VALUES ($1, $2, 1)
-		ON CONFLICT (org_id, minute) DO UPDATE SET count = enrollment_counts.count + 1`, org, minuteOf(now))
-	return err
+	return fault.RetryIn(tenant.Exceeded(tenant.MaxEnrollmentsPerHour, limit), wait)
 }

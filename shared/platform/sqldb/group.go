@@ -282,6 +282,7 @@ func (db *DB) together(leader *member, members []*member, careful bool) error {
 	err = tx.Commit()
 	switch {
 	case err == nil:
+		db.checkpoints.committed()
 		return nil
 	case !alone && isAnswer(err):
 		return again(err) // nothing was kept, and it need not be everybody's fault
