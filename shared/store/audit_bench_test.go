@@ -69,7 +69,7 @@ func BenchmarkLinkAudit(b *testing.B) {
 				appendMany(b, s, size)
 				b.StartTimer()
 				for {
-					linked, err := s.LinkAudit(b.Context(), "acme")
+					linked, err := s.LinkAudit(b.Context(), "acme", time.Time{})
 					if err != nil {
 						b.Fatal(err)
 					}
@@ -95,7 +95,7 @@ func filled(b *testing.B, url string, n int) *store.Store {
 	for left := n; left > 0; left -= 10_000 {
 		appendMany(b, s, min(left, 10_000))
 		for {
-			linked, err := s.LinkAudit(b.Context(), "acme")
+			linked, err := s.LinkAudit(b.Context(), "acme", time.Time{})
 			if err != nil {
 				b.Fatal(err)
 			}
