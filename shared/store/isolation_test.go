@@ -98,7 +98,7 @@ func TestEveryTableIsSomebodysOrListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = rows.Close() }()
-	own := `(org_id = NULLIF(( SELECT current_setting('peat.org'::text, true) AS current_setting), ''::text))`
+	own := `(org_id = NULLIF(current_setting('peat.org'::text, true), ''::text))`
 	migrating := `(( SELECT current_setting('sqldb.migrating'::text, true) AS current_setting) = 'yes'::text)`
 	want := fmt.Sprintf("migration_rows for ALL: %[1]s, %[1]s; own_rows for ALL: %[2]s, %[2]s; system_rows for ALL: true, true", migrating, own)
 	n := 0

@@ -258,8 +258,9 @@ func (t table) secure(security RowSecurity, roles Roles) []string {
 	runtime, system := pgx.Identifier{roles.Runtime}.Sanitize(), pgx.Identifier{roles.System}.Sanitize()
 	var out []string
 	if t.owned && !t.secured {
-		// As a sub-select the setting is read once for a statement, not once for a row.
-		own := fmt.Sprintf(`(%s = NULLIF((SELECT current_setting('%s', true)), ''))`, pgx.Identifier{security.Column}.Sanitize(), security.Setting)
+		// Where a statement names the owner too, the planner compares the two once and for
+		// all rows; as a sub-select the setting would cost every short statement more.
+		own := fmt.Sprintf(`(%s = NULLIF(current_setting('%s', true), ''))`, pgx.Identifier{security.Column}.Sanitize(), security.Setting)
 		out = append(out,
 			`ALTER TABLE `+name+` ENABLE ROW LEVEL SECURITY`,
 			`ALTER TABLE `+name+` FORCE ROW LEVEL SECURITY`,

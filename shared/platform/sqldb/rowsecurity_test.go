@@ -148,6 +148,42 @@ func TestScopesInOneTransaction(t *testing.T) {
 	}
 }
 
+// TestScopesAcrossSavepoints: what is rolled back takes with it what the server was
+// told of scopes, also after a failure, when nothing else is heard.
+func TestScopesAcrossSavepoints(t *testing.T) {
+	db, _ := filled(t)
+	if err := db.InTx(t.Context(), func(tx *sql.Tx) error {
+		exec := func(statement string) {
+			if _, err := tx.ExecContext(t.Context(), statement); err != nil {
+				t.Errorf("%s: %v", statement, err)
+			}
+		}
+		for _, from := range scopes {
+			for _, within := range scopes {
+				for _, to := range scopes {
+					for _, fails := range []bool{false, true} {
+						wantThings(t, db.Scoped(tx, from.scope), from.sees...)
+						exec(`SAVEPOINT x`)
+						wantThings(t, db.Scoped(tx, within.scope), within.sees...)
+						if fails {
+							if _, err := db.Scoped(tx, within.scope).ExecContext(t.Context(), `SELECT 1 / 0`); err == nil {
+								t.Error("it did not fail")
+							}
+						}
+						exec(`ROLLBACK TO SAVEPOINT x`)
+						wantThings(t, db.Scoped(tx, to.scope), to.sees...)
+						exec(`RELEASE SAVEPOINT x`)
+						wantThings(t, db.Scoped(tx, to.scope), to.sees...)
+					}
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestScopesOfWriting(t *testing.T) {
 	for name, c := range map[string]struct {
 		scope     sqldb.Scope

@@ -39,43 +39,29 @@ type scopedConn struct {
 	roles   Roles
 	inTx    bool
 	current Scope // what the open transaction was told last
-	saved   Scope // and at its last savepoint, to which a rollback brings it back
+	unsure  bool  // what it was told may have been undone
 }
 
-// control runs what steers a transaction and touches no row. It must not be preceded
-// by anything: a transaction that has failed takes a rollback to a savepoint and
-// nothing else.
-func (c *scopedConn) control(ctx context.Context, query string, args []driver.NamedValue) (res driver.Result, ok bool, err error) {
-	set := strings.HasPrefix(query, "SAVEPOINT ")
-	back := strings.HasPrefix(query, "ROLLBACK TO ")
-	if !set && !back && !strings.HasPrefix(query, "RELEASE ") {
-		return nil, false, nil
-	}
-	res, err = c.Conn.ExecContext(ctx, query, args)
-	switch {
-	case err != nil:
-	case set:
-		c.saved = c.current
-	case back:
-		c.current = c.saved
-	}
-	return res, true, err
-}
-
-const setScope = `SELECT set_config('role', $1, true), set_config($2, $3, true)`
+const (
+	setOwner = `SELECT set_config($1, $2, true)`
+	setScope = `SELECT set_config($1, $2, true), set_config('role', $3, true)`
+)
 
 // begin sends a statement and its scope and returns what the statement answers.
 func (c *scopedConn) begin(ctx context.Context, scope Scope, query string, args []driver.NamedValue) (pgx.BatchResults, error) {
-	role := c.roles.Runtime
-	if scope.all {
-		role = c.roles.System
-	}
 	values := make([]any, len(args))
 	for i, a := range args {
 		values[i] = a.Value
 	}
 	var b pgx.Batch
-	b.Queue(setScope, role, c.setting, scope.owner)
+	switch {
+	case scope.all:
+		b.Queue(setScope, c.setting, "", c.roles.System)
+	case c.current.all, c.unsure:
+		b.Queue(setScope, c.setting, scope.owner, c.roles.Runtime)
+	default: // the role is the right one already
+		b.Queue(setOwner, c.setting, scope.owner)
+	}
 	b.Queue(query, values...)
 	results := c.Conn.Conn().SendBatch(ctx, &b)
 	if _, err := results.Exec(); err != nil {
@@ -83,9 +69,22 @@ func (c *scopedConn) begin(ctx context.Context, scope Scope, query string, args 
 		return nil, retryable(err)
 	}
 	if c.inTx {
-		c.current = scope
+		c.current, c.unsure = scope, false
 	}
 	return results, nil
+}
+
+// direct tells whether a statement may go as it is. One that moves in the
+// transaction touches no row, and may have to go where no other is heard.
+func (c *scopedConn) direct(scope Scope, query string) bool {
+	switch {
+	case strings.HasPrefix(query, "ROLLBACK TO "):
+		c.unsure = true // the server forgets what it was told since the savepoint
+		return true
+	case strings.HasPrefix(query, "SAVEPOINT "), strings.HasPrefix(query, "RELEASE "):
+		return true
+	}
+	return scope == c.current && !c.unsure
 }
 
 // retryable lets database/sql try another connection if nothing was sent on this one.
@@ -98,11 +97,8 @@ func retryable(err error) error {
 
 // ExecContext is the driver's, in the scope of ctx.
 func (c *scopedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if res, ok, err := c.control(ctx, query, args); ok {
-		return res, err
-	}
 	scope := scopeOf(ctx)
-	if scope == c.current {
+	if c.direct(scope, query) {
 		return c.Conn.ExecContext(ctx, query, args)
 	}
 	if c.Conn.Conn().IsClosed() {
@@ -122,7 +118,7 @@ func (c *scopedConn) ExecContext(ctx context.Context, query string, args []drive
 // QueryContext is the driver's, in the scope of ctx.
 func (c *scopedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	scope := scopeOf(ctx)
-	if scope == c.current {
+	if c.direct(scope, query) {
 		return c.Conn.QueryContext(ctx, query, args)
 	}
 	if c.Conn.Conn().IsClosed() {
@@ -153,7 +149,7 @@ func (c *scopedConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver
 	if err != nil {
 		return nil, err
 	}
-	c.inTx, c.current = true, Scope{}
+	c.inTx, c.current, c.unsure = true, Scope{}, false
 	return scopedTx{tx, c}, nil
 }
 
@@ -171,12 +167,12 @@ type scopedTx struct {
 }
 
 func (t scopedTx) Commit() error {
-	t.conn.inTx, t.conn.current = false, Scope{}
+	t.conn.inTx, t.conn.current, t.conn.unsure = false, Scope{}, false
 	return t.Tx.Commit()
 }
 
 func (t scopedTx) Rollback() error {
-	t.conn.inTx, t.conn.current = false, Scope{}
+	t.conn.inTx, t.conn.current, t.conn.unsure = false, Scope{}, false
 	return t.Tx.Rollback()
 }
 
