@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -60,11 +61,14 @@ func (s queries) Usages(ctx context.Context, from, to tenant.OrgID, now time.Tim
 			[]any{minuteOf(now) - enrollmentMinutes},
 			func(u *Usage) []any { return []any{&u.EnrollmentsLastHour} }},
 	} {
-		in := s.everywhere("a gateway administrator lists the organizations")
+		var rows *sql.Rows
+		var err error
+		args := append([]any{from, to}, q.args...)
 		if from == to {
-			in = s.of(from)
+			rows, err = s.of(from).QueryContext(ctx, q.query, args...)
+		} else {
+			rows, err = s.everywhere("a gateway administrator lists the organizations").QueryContext(ctx, q.query, args...)
 		}
-		rows, err := in.QueryContext(ctx, q.query, append([]any{from, to}, q.args...)...)
 		_, err = collect(rows, err, func(r row) (struct{}, error) {
 			var org tenant.OrgID
 			var counted Usage // scanned into first: which organization it is comes with it
