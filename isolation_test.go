@@ -87,7 +87,7 @@ func TestEveryRouteWithAnothersIDs(t *testing.T) {
 		ids := map[string]string{
 			"{app}":    "medevac",
 			"{sink}":   g.made("sink_id", "/orgs/acme/cdc/sinks", `{"kind":"file","config":{"path":"hush-hush"},"formations":["*"]}`),
-			"{ticket}": g.made("ticket_id", formation+"/tickets", `{}`),
+			"{ticket}": g.made("ticket_id", formation+"/sync-tickets", `{}`),
 			"{name}":   "hush-hush",
 			"{token}":  g.made("token_id", "/orgs/acme/tokens", `{"label":"hush-hush","role":"viewer"}`),
 		}
@@ -106,8 +106,8 @@ func TestEveryRouteWithAnothersIDs(t *testing.T) {
 						path, foreign = strings.ReplaceAll(path, place, id), true
 					}
 				}
-				if !foreign {
-					continue
+				if !foreign || method == http.MethodPut && app == "logistics" {
+					continue // the name of a consumer is made by whoever puts it
 				}
 				for part := range strings.SplitSeq(path, "/") {
 					if strings.HasPrefix(part, "{") {
@@ -132,4 +132,13 @@ func TestEveryRouteWithAnothersIDs(t *testing.T) {
 }
 
 // bodies are what routes want to read before they look for anything.
-var bodies = map[string]string{}
+var bodies = map[string]string{
+	"POST /orgs/{org}/cdc/sinks/{sink}/disable":                  `{"reason":"x"}`,
+	"POST /orgs/{org}/formations/{app}/cdc/sinks/{sink}/disable": `{"reason":"x"}`,
+	"PATCH /orgs/{org}/formations/{app}":                         `{"enrollment_policy":"strict"}`,
+	"POST /orgs/{org}/formations/{app}/authority/retire":         `{"authority_id":"genesis"}`,
+	"POST /orgs/{org}/formations/{app}/authority/taint":          `{"authority_id":"genesis","reason":"x"}`,
+	"POST /orgs/{org}/formations/{app}/cdc/consumers/{name}/ack": `{"cursor":"AWIDRl9AGo_2AAAAAAAAAAA"}`,
+	"POST /orgs/{org}/formations/{app}/certificates":             `{"public_key":"` + strings.Repeat("ab", 32) + `","node_id":"n"}`,
+	"POST /orgs/{org}/formations/{app}/enrollment/tokens":        `{"label":"x","max_uses":1}`,
+}
