@@ -43,6 +43,9 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("POST /orgs", "", `{"org_id":"acme","display_name":"Acme"}`)
 	w.act("PATCH /orgs/{org}", "", `{"display_name":"ACME"}`)
 	w.act("POST /orgs/{org}/formations", "", `{"app_id":"logistics"}`)
+	w.act("PATCH /orgs/{org}/formations/{app}", "", `{"enrollment_policy":"strict"}`)
+	w.act("POST /orgs/{org}/formations/{app}/suspend", "", "")
+	w.act("POST /orgs/{org}/formations/{app}/resume", "", "")
 	formation := tenant.Key{Org: "acme", App: "logistics"}
 	w.log(formation, 40)
 	w.act("PUT /orgs/{org}/key", "", `{"key_id":"`+w.key()+`"}`)
