@@ -1,13 +1,16 @@
-// Package enrollment is what a node and an authority say to each other when the
-// node wants a certificate, in the bytes of peat-mesh: a request, which is signed
-// by the node, and a response, which is only as good as the connection.
+// Package enrollment is how a node comes into a formation: the tokens that let it
+// in, what it is given, and, in the bytes of peat-mesh, what it and an authority say
+// to each other: a request, which is signed by the node, and a response, which is
+// only as good as the connection.
 //
-//	enrollment.go  what is said, and what is believed of it
+//	token.go       tokens, and how often they may be used
+//	grant.go       what a token gives
+//	enrollment.go  what is said in a message, and what is believed of it
 //	request.go     the bytes of a request
 //	response.go    the bytes of a response
 //	frame.go       either of them on a stream
 //
-// What is not here: who may enroll (functions/enroll), and the certificates
+// What is not here: the API over HTTP (functions/enroll), and the certificates
 // themselves (shared/cert).
 package enrollment
 

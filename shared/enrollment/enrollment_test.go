@@ -426,3 +426,24 @@ func FuzzDecodeResponse(f *testing.F) {
 		}
 	})
 }
+
+func ExampleRequest() {
+	node := ed25519.NewKeyFromSeed(make([]byte, 32)) // which a node makes and keeps
+	request, err := enrollment.Request{
+		MeshID: "A1B2C3D4", NodeID: "truck-7", Tier: cert.Tactical, Token: "peat_enr_...", At: noon,
+	}.Sign(node)
+	if err != nil {
+		panic(err)
+	}
+	message, _ := request.Encode()
+
+	received, err := enrollment.DecodeRequestExact(message)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(received.NodeID, received.Token, received.Verify())
+	fmt.Println(received.Fresh(noon.Add(time.Hour), 5*time.Minute, time.Minute))
+	// Output:
+	// truck-7 [token] <nil>
+	// request is more than 5m0s old
+}

@@ -61,9 +61,9 @@ func (s queries) Usages(ctx context.Context, from, to tenant.OrgID, now time.Tim
 			[]any{minuteOf(now) - enrollmentMinutes},
 			func(u *Usage) []any { return []any{&u.EnrollmentsLastHour} }},
 	} {
+		args := append([]any{from, to}, q.args...)
 		var rows *sql.Rows
 		var err error
-		args := append([]any{from, to}, q.args...)
 		if from == to {
 			rows, err = s.of(from).QueryContext(ctx, q.query, args...)
 		} else {
@@ -187,8 +187,30 @@ func (tx *Tx) TakeEnrollment(ctx context.Context, org tenant.OrgID, now time.Tim
 	if err != nil {
 		return err
 	}
-	begin := minuteOf(now) - enrollmentMinutes
-	rows, err := tx.of(org).QueryContext(ctx, `SELECT minute, count FROM enrollment_counts WHERE org_id = $1 AND minute > $2 ORDER BY minute`, org, begin)
+	limit, minute := o.Quotas.MaxEnrollmentsPerHour, minuteOf(now)
+	var count, others int
+	err = tx.of(org).QueryRowContext(ctx, `INSERT INTO enrollment_counts (org_id, minute, count) VALUES ($1, $2, 1)
+		ON CONFLICT (org_id, minute) DO UPDATE SET count = enrollment_counts.count + 1
+		RETURNING count, COALESCE((SELECT sum(e.count) FROM enrollment_counts e WHERE e.org_id = $1 AND e.minute > $3 AND e.minute <> $2), 0)`,
+		org, minute, minute-enrollmentMinutes).Scan(&count, &others)
+	switch {
+	case err != nil:
+		return err
+	case count+others > limit:
+		return tx.enrollmentsExhausted(ctx, org, limit, now)
+	case count > 1:
+		return nil
+	}
+	_, err = tx.of(org).ExecContext(ctx, `DELETE FROM enrollment_counts WHERE org_id = $1 AND minute <= $2`, org, minute-enrollmentMinutes)
+	return err
+}
+
+// enrollmentsExhausted is the refusal of one enrollment too many, which is counted
+// already; with it goes its count. There is room once enough of the oldest are an
+// hour old.
+func (tx *Tx) enrollmentsExhausted(ctx context.Context, org tenant.OrgID, limit int, now time.Time) error {
+	rows, err := tx.of(org).QueryContext(ctx, `SELECT minute, count FROM enrollment_counts WHERE org_id = $1 AND minute > $2 ORDER BY minute`,
+		org, minuteOf(now)-enrollmentMinutes)
 	type bucket struct {
 		minute int64
 		count  int
@@ -197,25 +219,16 @@ func (tx *Tx) TakeEnrollment(ctx context.Context, org tenant.OrgID, now time.Tim
 	if err != nil {
 		return err
 	}
-	sum := 0
+	sum := -1
 	for _, b := range buckets {
 		sum += b.count
 	}
-	if limit := o.Quotas.MaxEnrollmentsPerHour; sum >= limit {
-		// There is room once enough of the oldest are an hour old; if none are allowed, never.
-		wait := time.Hour
-		for _, b := range buckets {
-			if sum -= b.count; sum < limit {
-				wait = time.Unix((b.minute+enrollmentMinutes)*60, 0).Sub(now)
-				break
-			}
+	wait := time.Hour // if none are allowed, there never is
+	for _, b := range buckets {
+		if sum -= b.count; sum < limit {
+			wait = time.Unix((b.minute+enrollmentMinutes)*60, 0).Sub(now)
+			break
 		}
-		return fault.RetryIn(tenant.Exceeded(tenant.MaxEnrollmentsPerHour, limit), wait)
 	}
-	if _, err := tx.of(org).ExecContext(ctx, `DELETE FROM enrollment_counts WHERE org_id = $1 AND minute <= $2`, org, begin); err != nil {
-		return err
-	}
-	_, err = tx.of(org).ExecContext(ctx, `INSERT INTO enrollment_counts (org_id, minute, count) VALUES ($1, $2, 1)
-		ON CONFLICT (org_id, minute) DO UPDATE SET count = enrollment_counts.count + 1`, org, minuteOf(now))
-	return err
+	return fault.RetryIn(tenant.Exceeded(tenant.MaxEnrollmentsPerHour, limit), wait)
 }
