@@ -2,10 +2,12 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -24,6 +26,7 @@ type sealedTable struct {
 // through.
 var sealedTables = []sealedTable{
 	{kind: keyring.Genesis, table: "genesis", app: "app_id"},
+	{kind: keyring.Authority, table: "authorities", app: "app_id", id: "authority_id"},
 	{kind: keyring.Sink, table: "sinks", id: "sink_id"},
 	{kind: keyring.SigningKey, table: "signing_keys", id: "key_id"},
 }
@@ -136,14 +139,21 @@ func (tx *Tx) SetOrgKey(ctx context.Context, org tenant.OrgID, id string, at tim
 	return err
 }
 
-// Root returns where the key is that signs for a formation now.
+// Root returns where the key is that signs for a formation now: in the genesis, or by
+// itself if the authority was changed.
 func (s queries) Root(ctx context.Context, key tenant.Key) (keyring.Root, error) {
 	out := keyring.Root{Record: keyring.OfGenesis(key)}
 	var shut int64
-	err := s.of(key.Org).QueryRowContext(ctx, `SELECT g.sealed, g.shut_at, f.authority_key
+	var id sql.NullString
+	var sealed []byte
+	err := s.of(key.Org).QueryRowContext(ctx, `SELECT g.sealed, g.shut_at, f.authority_key, a.authority_id, a.sealed
 		FROM genesis g JOIN formations f ON f.org_id = g.org_id AND f.app_id = g.app_id
-		WHERE g.org_id = $1 AND g.app_id = $2`, key.Org, key.App).Scan(&out.Sealed, &shut, &out.PublicKey)
+		LEFT JOIN authorities a ON a.org_id = f.org_id AND a.app_id = f.app_id AND a.state = 'active'
+		WHERE g.org_id = $1 AND g.app_id = $2`, key.Org, key.App).Scan(&out.Sealed, &shut, &out.PublicKey, &id, &sealed)
 	out.Shut = shut != 0
+	if id.Valid && id.String != authority.GenesisID {
+		out.Record, out.Sealed = keyring.OfAuthority(key, id.String), sealed
+	}
 	return out, one(err, "no formation %q", key)
 }
 
