@@ -15,7 +15,7 @@ var security = sqldb.RowSecurity{
 		// Which files were applied says nothing about anybody. Only the owner writes it.
 		"migrations": {Runtime: "SELECT"},
 		// A lease is named by who takes it; some are no organization's.
-		"leases": {Runtime: "SELECT,INSERT,UPDATE"},
+		"leases": {Runtime: "SELECT,INSERT,UPDATE", System: "SELECT"},
 		// Everybody adds events; only the relay, which is the system, sees and removes them.
 		"outbox": {Runtime: "INSERT", System: "SELECT,DELETE"},
 		// How far re-wrapping has come; it goes over all organizations or one.
