@@ -267,6 +267,7 @@ func (a *Admin) get(w http.ResponseWriter, r *http.Request) error {
 	if out.Completeness, err = a.nightly(r, sink); err != nil {
 		return err
 	}
+	web.SetETag(w, tag(sink))
 	return web.WriteJSON(w, http.StatusOK, out)
 }
 
@@ -278,6 +279,7 @@ func (a *Admin) show(w http.ResponseWriter, r *http.Request, status int, sink de
 	}
 	out := wireSink(sink, lag)
 	out.Secret = once
+	web.SetETag(w, tag(sink))
 	return web.WriteJSON(w, status, out)
 }
 
@@ -287,6 +289,13 @@ func (a *Admin) delete(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error {
+		now, err := tx.LockSink(r.Context(), sink.Org, sink.ID)
+		if err != nil {
+			return err
+		}
+		if err := web.IfMatch(r, tag(now)); err != nil {
+			return err
+		}
 		if err := tx.DeleteSink(r.Context(), sink.Org, sink.ID); err != nil {
 			return err
 		}

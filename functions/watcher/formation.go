@@ -297,8 +297,8 @@ func (f *formation) undo(batch []*incoming, err error) {
 	reason := "changes cannot be stored now; try again"
 	// Another replica watches, or the formation is gone or suspended.
 	over := errors.Is(err, fault.Stale) || errors.Is(err, fault.NotFound)
-	if over {
-		reason = f.whyStopped(err)
+	if errors.Is(err, fault.NotFound) {
+		reason = f.whyGone()
 	}
 	for _, in := range batch {
 		if !in.gone {
@@ -310,14 +310,12 @@ func (f *formation) undo(batch []*incoming, err error) {
 	}
 }
 
-// whyStopped is what peers are told when a formation cannot be written to any more.
-func (f *formation) whyStopped(err error) string {
+// whyGone is what peers are told when there is no active formation to write to.
+func (f *formation) whyGone() string {
 	ctx, cancel := context.WithTimeout(f.ctx, f.Settings.CommitTimeout)
 	defer cancel()
 	now, stateErr := f.Store.Formation(ctx, f.key)
 	switch {
-	case !errors.Is(err, fault.NotFound):
-		return reasonUnwatched
 	case errors.Is(stateErr, fault.NotFound):
 		return reasonDestroyed
 	case stateErr == nil && now.State != tenant.Active:

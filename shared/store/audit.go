@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -27,7 +30,9 @@ func (tx *Tx) AppendAudit(ctx context.Context, a Audit) error {
 	if err != nil {
 		return err
 	}
-	tx.audits = true
+	if !slices.Contains(tx.audits, a.Org) {
+		tx.audits = append(tx.audits, a.Org)
+	}
 	_, err = tx.of(a.Org).ExecContext(ctx, `INSERT INTO audit (org_id, audit_id, at, actor, action, target, request_id, detail)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		a.Org, newID(a.At), micros(a.At), a.Actor, a.Action, a.Target, a.RequestID, string(detail))
@@ -35,8 +40,8 @@ func (tx *Tx) AppendAudit(ctx context.Context, a Audit) error {
 }
 
 // OnAudit has hear called after each commit of this process that appended to an
-// audit trail. It must not wait.
-func (s *Store) OnAudit(hear func()) { s.audited.Store(&hear) }
+// audit trail, with whose trail it is. It must not wait.
+func (s *Store) OnAudit(hear func(tenant.OrgID)) { s.audited.Store(&hear) }
 
 const auditColumns = `org_id, seq, audit_id, at, actor, action, target, request_id, detail, hash`
 
@@ -132,11 +137,21 @@ const linkBatch = 512
 // chain, up to a batch of them, and returns how many those were. It can be called
 // by anybody at any time: the chain's row is locked, so that two who do it take
 // turns, and all of it is one transaction, so that a crash leaves nothing behind.
-func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID) (int, error) {
+//
+// Only entries of acts since a time are looked for, unless that is zero. Whoever
+// links all the time says one: what was linked lately is still in the way of who
+// looks from the beginning, until Postgres has cleaned up.
+func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID, since time.Time) (int, error) {
 	n := 0
+	after := ""
+	if !since.IsZero() {
+		var first ulid.ULID
+		_ = first.SetTime(ulid.Timestamp(since))
+		after = first.String()
+	}
 	// Most who ask find nothing to do, and shall not wait for a writer's turn.
 	var waits bool
-	err := s.of(org).QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM audit WHERE org_id = $1 AND seq = 0)`, org).Scan(&waits)
+	err := s.of(org).QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM audit WHERE org_id = $1 AND seq = 0 AND audit_id >= $2)`, org, after).Scan(&waits)
 	if err != nil || !waits {
 		return 0, err
 	}
@@ -147,7 +162,7 @@ func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID) (int, error) {
 			return err
 		}
 		rows, err := tx.of(org).QueryContext(ctx, `SELECT `+auditColumns+` FROM audit
-			WHERE org_id = $1 AND seq = 0 ORDER BY audit_id LIMIT $2`, org, linkBatch)
+			WHERE org_id = $1 AND seq = 0 AND audit_id >= $2 ORDER BY audit_id LIMIT $3`, org, after, linkBatch)
 		waiting, err := collect(rows, err, scanEntry)
 		if err != nil || len(waiting) == 0 {
 			return err
@@ -207,18 +222,20 @@ func sizeFor(n int) int {
 // placeEntries gives entries their place. That each of them still waits is checked
 // by counting: one that is gone, or was linked by other means, ends the transaction.
 func (tx *Tx) placeEntries(ctx context.Context, org tenant.OrgID, entries []audit.Entry) error {
-	var q strings.Builder
-	q.WriteString(`UPDATE audit SET seq = v.column2, hash = v.column3 FROM (VALUES `)
+	// The first and the last bound what is looked at: Postgres takes the entries that
+	// wait for a handful, and would go through all of them for each statement.
+	var seqs, hashes, ids strings.Builder
 	args := []any{org}
 	for i, e := range entries {
-		if i > 0 {
-			q.WriteByte(',')
-		}
-		fmt.Fprintf(&q, `($%d, CAST($%d AS BIGINT), $%d)`, 3*i+2, 3*i+3, 3*i+4)
+		n := 3*i + 2
+		fmt.Fprintf(&ids, `, $%d`, n)
+		fmt.Fprintf(&seqs, ` WHEN $%d THEN CAST($%d AS BIGINT)`, n, n+1)
+		fmt.Fprintf(&hashes, ` WHEN $%d THEN $%d`, n, n+2)
 		args = append(args, e.ID, int64(e.Seq), e.Hash.String())
 	}
-	q.WriteString(`) AS v WHERE audit.org_id = $1 AND audit.audit_id = v.column1 AND audit.seq = 0`)
-	res, err := tx.of(org).ExecContext(ctx, q.String(), args...)
+	q := `UPDATE audit SET seq = CASE audit_id` + seqs.String() + ` END, hash = CASE audit_id` + hashes.String() + ` END
+		WHERE org_id = $1 AND seq = 0 AND audit_id BETWEEN $2 AND ` + fmt.Sprintf(`$%d`, 3*len(entries)-1) + ` AND audit_id IN (` + ids.String()[2:] + `)`
+	res, err := tx.of(org).ExecContext(ctx, q, args...)
 	if err != nil {
 		return err
 	}

@@ -117,10 +117,13 @@ func (tx *Tx) ReplaceCertificate(ctx context.Context, key tenant.Key, serial, by
 	return err
 }
 
+// undestroyed leaves out what is left of a destroyed formation.
+const undestroyed = ` AND EXISTS (SELECT 1 FROM formations f WHERE f.org_id = $1 AND f.app_id = $2 AND f.state <> 'destroyed')`
+
 // Certificate returns a formation's certificate by its serial.
 func (s queries) Certificate(ctx context.Context, key tenant.Key, serial string) (authority.Certificate, error) {
 	c, err := scanCertificate(s.of(key.Org).QueryRowContext(ctx, `SELECT `+certificateColumns+` FROM certificates
-		WHERE org_id = $1 AND app_id = $2 AND serial = $3`, key.Org, key.App, serial))
+		WHERE org_id = $1 AND app_id = $2 AND serial = $3`+undestroyed, key.Org, key.App, serial))
 	return c, one(err, "no certificate %q", serial)
 }
 
@@ -142,7 +145,7 @@ type After struct {
 // those that a filter picks by expiry, the soonest first. fault.NotFound if there
 // is no such formation.
 func (s queries) Certificates(ctx context.Context, key tenant.Key, f authority.Filter, now time.Time, after After, limit int) ([]authority.Certificate, error) {
-	query, args := `SELECT `+certificateColumns+` FROM certificates WHERE org_id = $1 AND app_id = $2`, []any{key.Org, key.App}
+	query, args := `SELECT `+certificateColumns+` FROM certificates WHERE org_id = $1 AND app_id = $2`+undestroyed, []any{key.Org, key.App}
 	where := func(format string, values ...any) {
 		places := make([]any, len(values))
 		for i := range values {

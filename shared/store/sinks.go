@@ -110,6 +110,12 @@ func (s queries) Sink(ctx context.Context, org tenant.OrgID, id string) (deliver
 	return sink, one(err, "no sink %q", id)
 }
 
+// LockSink is Sink, and keeps others from changing it until the transaction ends.
+func (tx *Tx) LockSink(ctx context.Context, org tenant.OrgID, id string) (delivery.Sink, error) {
+	sink, err := scanSink(tx.of(org).QueryRowContext(ctx, `SELECT `+sinkColumns+` FROM sinks WHERE org_id = $1 AND sink_id = $2`+tx.forUpdate, org, id))
+	return sink, one(err, "no sink %q", id)
+}
+
 // Sinks returns up to limit of an organization's sinks whose id comes after the given one.
 func (s queries) Sinks(ctx context.Context, org tenant.OrgID, after string, limit int) ([]delivery.Sink, error) {
 	rows, err := s.of(org).QueryContext(ctx, `SELECT `+sinkColumns+` FROM sinks

@@ -27,7 +27,7 @@ var migrations embed.FS
 // Store is an open store whose tables are up to date.
 type Store struct {
 	queries
-	audited atomic.Pointer[func()] // see OnAudit
+	audited atomic.Pointer[func(tenant.OrgID)] // see OnAudit
 	// around is put around what runs statements; tests see and change them with it.
 	around func(sqldb.Querier) sqldb.Querier
 }
@@ -42,7 +42,7 @@ func (s *Store) querier(q sqldb.Querier) sqldb.Querier {
 // Tx is one transaction on the store.
 type Tx struct {
 	queries
-	audits bool // it has appended to an audit trail
+	audits []tenant.OrgID // whose audit trails it has appended to
 }
 
 // queries are the statements that run alike inside a transaction and outside.
@@ -92,7 +92,7 @@ func (s *Store) InTxOn(ctx context.Context, key tenant.Key, fn func(tx *Tx) erro
 }
 
 func (s *Store) inGroup(ctx context.Context, name string, fn func(tx *Tx) error) error {
-	var audits bool
+	var audits []tenant.OrgID
 	err := s.db.InGroup(ctx, name, func(q sqldb.Querier) error {
 		t := &Tx{queries: queries{db: s.db, bare: s.querier(q), forUpdate: s.db.ForUpdate()}}
 		if err := fn(t); err != nil {
@@ -101,8 +101,10 @@ func (s *Store) inGroup(ctx context.Context, name string, fn func(tx *Tx) error)
 		audits = t.audits
 		return t.done(ctx)
 	})
-	if hear := s.audited.Load(); err == nil && audits && hear != nil {
-		(*hear)()
+	if hear := s.audited.Load(); err == nil && hear != nil {
+		for _, org := range audits {
+			(*hear)(org)
+		}
 	}
 	return err
 }
