@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/functions/documents"
+	"github.com/defenseunicorns/peat-gateway/functions/enroll"
+	"github.com/defenseunicorns/peat-gateway/functions/federation"
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/functions/watcher"
@@ -42,6 +44,8 @@ type Entry struct {
 func Catalog() []Entry {
 	return []Entry{
 		{"orgs", openOrgs},
+		{"federation", openFederation},
+		{"enroll", openEnroll},
 		{"watcher", openWatcher},
 		{"documents", openDocuments},
 		{"sinks", openSinks},
@@ -68,6 +72,34 @@ func openOrgs(ctx context.Context, h *Host) (Part, error) {
 		return nil, err
 	}
 	return orgs.New(orgs.Deps{Store: st, Keys: keys, Random: rand.Reader, Notify: notify, Log: h.Log, Now: time.Now}), nil
+}
+
+func openFederation(ctx context.Context, h *Host) (Part, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	notify, err := h.Notify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return federation.New(federation.Deps{Store: st, Notify: notify, Log: h.Log, Now: time.Now}), nil
+}
+
+func openEnroll(ctx context.Context, h *Host) (Part, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := h.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	notify, err := h.Notify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return enroll.New(enroll.Deps{Store: st, Keys: keys, Random: rand.Reader, Notify: notify, Now: time.Now}), nil
 }
 
 func openWatcher(ctx context.Context, h *Host) (Part, error) {

@@ -21,14 +21,8 @@ const (
 	MaxServiceLife     = 366 * 24 * time.Hour
 )
 
-// MaxServiceTokens is how many tokens that can be used one organization may have.
-const MaxServiceTokens = 200
-
-// Limits of what a token lists.
-const (
-	maxLabelBytes = 128
-	maxFormations = 100
-)
+// maxFormations is how many formations a token can name.
+const maxFormations = 100
 
 // AllFormations stands, as the only name in ServiceToken.Formations, for every
 // formation of the organization, also those made later.
@@ -67,8 +61,8 @@ func (r ServiceRequest) Token(now time.Time) (ServiceToken, error) {
 	bad := func(pointer, format string, args ...any) {
 		wrong = append(wrong, fault.Field{Pointer: pointer, Detail: fmt.Sprintf(format, args...)})
 	}
-	if detail := CheckLabel(r.Label); detail != "" {
-		bad("/label", "%s", detail)
+	if _, err := tenant.ParseLabel(r.Label); err != nil {
+		wrong = append(wrong, fault.Of(err).Fields...)
 	}
 	t := ServiceToken{Label: r.Label, Role: web.Role(r.Role), CreatedAt: now, ExpiresAt: r.ExpiresAt}
 	if _, ok := rank[t.Role]; !ok {
@@ -130,20 +124,6 @@ func (r ServiceRequest) scopes(role web.Role, bad func(pointer, format string, a
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// CheckLabel says what is wrong with the label of a token, if anything is.
-func CheckLabel(s string) string {
-	switch {
-	case s == "":
-		return "must not be empty"
-	case len(s) > maxLabelBytes:
-		return fmt.Sprintf("is longer than %d bytes", maxLabelBytes)
-	}
-	if _, err := tenant.ParseDisplayName(s); err != nil {
-		return fault.Of(err).Fields[0].Detail
-	}
-	return ""
 }
 
 // EveryFormation tells whether the token is for its whole organization.

@@ -5,6 +5,7 @@
 //	authority.go    an authority, its states and moves
 //	certificate.go  a certificate as it stands in the ledger
 //	renewal.go      when a certificate may be renewed
+//	possession.go   how a node shows that a key is its own
 package authority
 
 import (

@@ -59,6 +59,17 @@ func (c Certificate) Standing(now time.Time) Standing {
 	return Good
 }
 
+// The reasons of certificates that were revoked with the authority that signed them.
+// Their keys are as good as before.
+const (
+	ByTaint      = "authority_tainted"
+	ByRetirement = "authority_retired"
+)
+
+// ByAuthority tells whether the certificate was revoked with its authority, and not
+// for what its node did.
+func (c Certificate) ByAuthority() bool { return c.Reason == ByTaint || c.Reason == ByRetirement }
+
 // Filter picks certificates. The zero value of a field picks by something else.
 type Filter struct {
 	Standing       Standing

@@ -127,7 +127,7 @@ func verify(key ed25519.PublicKey, body, signature []byte) error {
 	case !point.OnCurve(key):
 		return refusal.InvalidPublicKey.New("issuer: not a point of the curve")
 	}
-	return refusal.InvalidSignature.New("certificate: the signature is not the issuer's")
+	return refusal.InvalidSignature.New("the signature is not the issuer's")
 }
 
 // ValidAt tells whether now is in c's time: from its issue until just before it

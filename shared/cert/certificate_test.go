@@ -12,6 +12,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/cert"
 	"github.com/defenseunicorns/peat-gateway/shared/refusal"
+	"github.com/defenseunicorns/peat-gateway/shared/refusal/refusaltest"
 )
 
 // key returns one of many keys, always the same for the same number.
@@ -63,6 +64,20 @@ func TestEncodeRefusesWhatCannotBeReadAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestDecodeRefusesANodeIDThatIsNoText(t *testing.T) {
+	c, err := member(1).Sign(key(9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := c.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[32+1+8+1] = 0xff
+	_, err = cert.Decode(b)
+	refusaltest.Failure{Class: refusal.Serialization, Message: "invalid node_id"}.Check(t, err)
 }
 
 func TestSignTrimsTimesToWhatIsKept(t *testing.T) {

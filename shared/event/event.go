@@ -42,6 +42,11 @@ const (
 	DeadLetterParkedType  = prefix + "deadletter.parked" + version
 	DeadLetterRedriveType = prefix + "deadletter.redriven" + version
 
+	CertificateIssuedType  = prefix + "certificate.issued" + version
+	CertificateRenewedType = prefix + "certificate.renewed" + version
+	CertificateRevokedType = prefix + "certificate.revoked" + version
+	AuthorityChangedType   = prefix + "authority.changed" + version
+
 	// PingType is what a Knative PingSource sends. A PingSource cannot name its
 	// own type, so the sweep is heard under this one.
 	PingType = "dev.knative.sources.ping"
@@ -55,6 +60,7 @@ func Types() []string {
 		LogAppendedType, DocumentChangedType, ChangeSkippedType,
 		SinkTestType, SinkCreatedType, SinkChangedType, SinkResumedType, SinkDeletedType,
 		DeadLetterParkedType, DeadLetterRedriveType,
+		CertificateIssuedType, CertificateRenewedType, CertificateRevokedType, AuthorityChangedType,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -55,6 +56,18 @@ func first(f tenant.Formation) authority.Authority {
 		Key: tenant.Key{Org: f.Org, App: f.App}, ID: authority.GenesisID, PublicKey: f.AuthorityPublicKey,
 		State: authority.Active, CreatedAt: f.CreatedAt, ActivatedAt: f.CreatedAt,
 	}
+}
+
+// RootOf returns where the private key of an authority is kept.
+func (s queries) RootOf(ctx context.Context, a authority.Authority) (keyring.Root, error) {
+	out := keyring.Root{Record: keyring.OfGenesis(a.Key), PublicKey: a.PublicKey}
+	var shut int64
+	err := s.q.QueryRowContext(ctx, `SELECT sealed, shut_at FROM genesis WHERE org_id = $1 AND app_id = $2`, a.Key.Org, a.Key.App).Scan(&out.Sealed, &shut)
+	out.Shut = shut != 0
+	if a.ID != authority.GenesisID {
+		out.Record, out.Sealed = keyring.OfAuthority(a.Key, a.ID), a.Sealed
+	}
+	return out, one(err, "no genesis of %q", a.Key)
 }
 
 // AddAuthority keeps a new authority; fault.Conflict if the formation has one in

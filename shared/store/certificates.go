@@ -10,6 +10,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -25,6 +26,9 @@ func scanCertificate(r row) (authority.Certificate, error) {
 	return c, err
 }
 
+// byAuthority are the reasons of what was revoked with its authority.
+const byAuthority = `'` + authority.ByTaint + `', '` + authority.ByRetirement + `'`
+
 // Admission is what decides whether a key may have a certificate for a node id.
 type Admission struct {
 	Formation tenant.Formation
@@ -32,7 +36,7 @@ type Admission struct {
 	Signer    authority.State // of the authority that was asked about
 	Node      *authority.Node // whose name the node id is; nil if nobody's
 	Other     *authority.Node // the other name that the key has; nil if none
-	Revoked   bool            // a certificate of the key was revoked once
+	Revoked   bool            // a certificate of the key was revoked once, and not with its authority
 }
 
 // Admission reads what decides on a certificate for a node id and a key that an
@@ -46,7 +50,7 @@ func (tx *Tx) Admission(ctx context.Context, key tenant.Key, signer, node string
 	var until, proved, otherUntil, otherProved sql.NullInt64
 	err := tx.q.QueryRowContext(ctx, `SELECT f.mesh_id, f.policy, f.state, f.authority_key, f.created_at, o.quotas, a.state,
 			n.subject, n.until, n.proved_at, m.node_id, m.until, m.proved_at,
-			EXISTS (SELECT 1 FROM certificates c WHERE c.org_id = $1 AND c.app_id = $2 AND c.subject = $5 AND c.revoked_at <> 0)
+			EXISTS (SELECT 1 FROM certificates c WHERE c.org_id = $1 AND c.app_id = $2 AND c.subject = $5 AND c.revoked_at <> 0 AND c.reason NOT IN (`+byAuthority+`))
 		FROM formations f JOIN orgs o ON o.org_id = f.org_id
 		LEFT JOIN authorities a ON a.org_id = f.org_id AND a.app_id = f.app_id AND a.authority_id = $3
 		LEFT JOIN nodes n ON n.org_id = f.org_id AND n.app_id = f.app_id AND n.node_id = $4
@@ -95,12 +99,15 @@ func (tx *Tx) FreeExpiredNodes(ctx context.Context, key tenant.Key, now, provedB
 	return int(n), err
 }
 
-// AddCertificate keeps a certificate.
+// AddCertificate keeps a certificate; fault.Conflict if it is there.
 func (tx *Tx) AddCertificate(ctx context.Context, c authority.Certificate) error {
 	_, err := tx.q.ExecContext(ctx, `INSERT INTO certificates (`+certificateColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, '', 0, '', '')`,
 		c.Key.Org, c.Key.App, c.Number, c.Serial, c.Subject, c.NodeID, c.Tier, c.Permissions, micros(c.IssuedAt), micros(c.ExpiresAt), micros(c.RenewAfter),
 		c.Authority, c.Encoded, c.By, c.Why, c.Rule, c.AdmittedBy, c.Replaces)
+	if sqldb.IsDuplicate(err) {
+		return fault.Conflict.New("this very certificate was issued already")
+	}
 	return err
 }
 
@@ -176,11 +183,12 @@ func (s queries) Certificates(ctx context.Context, key tenant.Key, f authority.F
 	return list, err
 }
 
-// RevokeKey revokes what a key has of certificates that are good, frees its node
-// id and returns how many there were. The ledger is locked already.
+// RevokeKey revokes what a key has of certificates that are good, or were revoked
+// with their authority, frees its node id and returns how many there were. The
+// ledger is locked already.
 func (tx *Tx) RevokeKey(ctx context.Context, key tenant.Key, node string, subject []byte, at time.Time, by, reason string) (int, error) {
 	res, err := tx.q.ExecContext(ctx, `UPDATE certificates SET revoked_at = $5, revoked_by = $6, reason = $7
-		WHERE org_id = $1 AND app_id = $2 AND node_id = $3 AND subject = $4 AND revoked_at = 0 AND expires_at > $5`,
+		WHERE org_id = $1 AND app_id = $2 AND node_id = $3 AND subject = $4 AND (revoked_at = 0 OR reason IN (`+byAuthority+`)) AND expires_at > $5`,
 		key.Org, key.App, node, subject, micros(at), by, reason)
 	if err != nil {
 		return 0, err
@@ -246,14 +254,13 @@ func (tx *Tx) revised(ctx context.Context, key tenant.Key, freed int64) error {
 	return err
 }
 
-// RevokedCertificates returns a formation's revoked certificates that have not
-// expired at the given time, in the order of their numbers. Those of an authority
-// that is tainted are left out: it is named as a whole.
-func (s queries) RevokedCertificates(ctx context.Context, key tenant.Key, now time.Time) ([]authority.Certificate, error) {
+// RevokedCertificates returns up to limit of a formation's revoked certificates that
+// have not expired at the given time; those that were revoked with their authority
+// come last.
+func (s queries) RevokedCertificates(ctx context.Context, key tenant.Key, now time.Time, limit int) ([]authority.Certificate, error) {
 	rows, err := s.q.QueryContext(ctx, `SELECT `+certificateColumns+` FROM certificates
-		WHERE org_id = $1 AND app_id = $2 AND revoked_at <> 0 AND expires_at > $3 AND authority_id NOT IN (
-			SELECT authority_id FROM authorities WHERE org_id = $1 AND app_id = $2 AND state = 'tainted')
-		ORDER BY number`, key.Org, key.App, micros(now))
+		WHERE org_id = $1 AND app_id = $2 AND revoked_at <> 0 AND expires_at > $3
+		ORDER BY CASE WHEN reason IN (`+byAuthority+`) THEN 1 ELSE 0 END, number LIMIT $4`, key.Org, key.App, micros(now), limit)
 	return collect(rows, err, scanCertificate)
 }
 

@@ -24,6 +24,7 @@ type sealedTable struct {
 // through.
 var sealedTables = []sealedTable{
 	{kind: keyring.Genesis, table: "genesis", app: "app_id"},
+	{kind: keyring.Authority, table: "authorities", app: "app_id", id: "authority_id"},
 	{kind: keyring.Sink, table: "sinks", id: "sink_id"},
 	{kind: keyring.SigningKey, table: "signing_keys", id: "key_id"},
 }
@@ -138,13 +139,11 @@ func (tx *Tx) SetOrgKey(ctx context.Context, org tenant.OrgID, id string, at tim
 
 // Root returns where the key is that signs for a formation now.
 func (s queries) Root(ctx context.Context, key tenant.Key) (keyring.Root, error) {
-	out := keyring.Root{Record: keyring.OfGenesis(key)}
-	var shut int64
-	err := s.q.QueryRowContext(ctx, `SELECT g.sealed, g.shut_at, f.authority_key
-		FROM genesis g JOIN formations f ON f.org_id = g.org_id AND f.app_id = g.app_id
-		WHERE g.org_id = $1 AND g.app_id = $2`, key.Org, key.App).Scan(&out.Sealed, &shut, &out.PublicKey)
-	out.Shut = shut != 0
-	return out, one(err, "no formation %q", key)
+	a, err := s.ActiveAuthority(ctx, key)
+	if err != nil {
+		return keyring.Root{}, err
+	}
+	return s.RootOf(ctx, a)
 }
 
 // Shut returns which of an organization's formations were found sealed when their

@@ -17,6 +17,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 //go:embed migrations/*.sql
@@ -65,8 +66,19 @@ func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 // InTx runs fn in a transaction. fn may run more than once, so it must have no
 // effect but on tx; nothing slow and no network belongs in it.
 func (s *Store) InTx(ctx context.Context, fn func(tx *Tx) error) error {
-	return s.db.InTx(ctx, func(tx *sql.Tx) error {
-		return fn(&Tx{queries{q: s.db.Dialect(tx), forUpdate: s.db.ForUpdate()}})
+	return s.inGroup(ctx, "", fn)
+}
+
+// InTxOn is InTx for work that begins by locking the formation's ledger: what
+// waits for that lock at the same time shares a commit, as it does on SQLite in any
+// case.
+func (s *Store) InTxOn(ctx context.Context, key tenant.Key, fn func(tx *Tx) error) error {
+	return s.inGroup(ctx, key.String(), fn)
+}
+
+func (s *Store) inGroup(ctx context.Context, name string, fn func(tx *Tx) error) error {
+	return s.db.InGroup(ctx, name, func(q sqldb.Querier) error {
+		return fn(&Tx{queries{q: q, forUpdate: s.db.ForUpdate()}})
 	})
 }
 

@@ -38,6 +38,8 @@ type DB struct {
 	read   *sql.DB
 	write  *sql.DB
 	texts  texts
+	writer group  // SQLite's
+	groups groups // Postgres's
 
 	readings, writings statements    // SQLite's
 	checkpoints        *checkpointer // SQLite's; nil until Open has succeeded
@@ -165,9 +167,13 @@ const (
 // transaction lost against another, fn runs again: it must have no effect but on
 // tx. Nothing slow belongs in fn, since locks are held meanwhile.
 func (db *DB) InTx(ctx context.Context, fn func(*sql.Tx) error) error {
+	return db.retry(ctx, func() error { return db.once(ctx, fn) })
+}
+
+func (db *DB) retry(ctx context.Context, once func() error) error {
 	var err error
 	for attempt := range txAttempts {
-		if err = db.once(ctx, fn); !isRetryable(err) {
+		if err = once(); !isRetryable(err) {
 			return err
 		}
 		wait := time.Duration(float64(txBackoff<<attempt) * (0.5 + rand.Float64()))
@@ -214,6 +220,9 @@ func (db *DB) once(ctx context.Context, fn func(*sql.Tx) error) error {
 }
 
 func isRetryable(err error) bool {
+	if errors.Is(err, errAgain) {
+		return true
+	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return pg.Code == "40001" || pg.Code == "40P01" // serialization failure, deadlock

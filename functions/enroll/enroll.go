@@ -1,0 +1,128 @@
+// Package enroll gives nodes their certificates: an administrator has one issued, a
+// node renews its own, and what is revoked stands in a list that anybody can check.
+// The formation's authority signs, and can be changed for another.
+//
+//	enroll.go       doors
+//	issue.go        an administrator's order, and how any certificate is made
+//	admission.go    whether a key may have a certificate, decided in the transaction
+//	proof.go        that a key is the node's own
+//	renew.go        the same, with the old certificate as the reason
+//	revoke.go       the end of a key's certificates
+//	revocations.go  the signed list of what was revoked
+//	ledger.go       lists of certificates, and one with its history
+//	authority.go    prepare, activate, retire and taint an authority
+//	wire.go         the JSON of all of it
+package enroll
+
+import (
+	"context"
+	"crypto/ed25519"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/defenseunicorns/peat-gateway/shared/access"
+	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
+	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
+)
+
+// keys is the part of the keyring that is needed here.
+type keys interface {
+	Seal(ctx context.Context, rec envelope.Record, plaintext []byte) ([]byte, error)
+	Sign(ctx context.Context, root keyring.Root, use func(ed25519.PrivateKey) error) error
+}
+
+// Deps is everything this function needs, and nothing it does not.
+type Deps struct {
+	Store  *store.Store
+	Keys   keys
+	Random io.Reader // of authorities
+	Notify func()    // the outbox has something in it
+	Now    func() time.Time
+}
+
+// Function is the function.
+type Function struct{ Deps }
+
+// New returns the function, ready.
+func New(d Deps) *Function { return &Function{d} }
+
+// Routes are the doors.
+func (f *Function) Routes() []web.Route {
+	return []web.Route{
+		{Pattern: "POST /orgs/{org}/formations/{app}/certificates", Need: web.OrgAdmin, Handle: f.postCertificate},
+		{Pattern: "GET /orgs/{org}/formations/{app}/certificates", Need: web.Viewer, Handle: f.listCertificates},
+		{Pattern: "GET /orgs/{org}/formations/{app}/certificates/{serial}", Need: web.Viewer, Handle: f.getCertificate},
+		{Pattern: "POST /orgs/{org}/formations/{app}/certificates/{serial}/revoke", Need: web.OrgAdmin, Handle: f.postRevoke},
+		// The proof is in the request: a signature by the key that the certificate is of.
+		{Pattern: "POST /orgs/{org}/formations/{app}/certificates/{serial}/renew", Need: web.Anyone, Handle: f.postRenew},
+		// Whoever has to check certificates needs it, and it says nothing of anybody else.
+		{Pattern: "GET /orgs/{org}/formations/{app}/revocations", Need: web.Anyone, Handle: f.getRevocations},
+
+		{Pattern: "GET /orgs/{org}/formations/{app}/authority", Need: web.Viewer, Handle: f.getAuthority},
+		{Pattern: "POST /orgs/{org}/formations/{app}/authority/prepare", Need: web.OrgAdmin, Handle: f.postPrepare},
+		{Pattern: "POST /orgs/{org}/formations/{app}/authority/activate", Need: web.OrgAdmin, Handle: f.postActivate},
+		{Pattern: "POST /orgs/{org}/formations/{app}/authority/retire", Need: web.OrgAdmin, Handle: f.postRetire},
+		{Pattern: "POST /orgs/{org}/formations/{app}/authority/taint", Need: web.OrgAdmin, Handle: f.postTaint},
+	}
+}
+
+// Events is empty: what expires does so by the clock, and lists are made when they
+// are asked for.
+func (f *Function) Events() []bus.Subscription { return nil }
+
+// act is who does something, and in which request.
+type act struct{ actor, request string }
+
+func actOf(r *http.Request) act {
+	return act{access.FromContext(r.Context()).Name, web.RequestID(r.Context())}
+}
+
+// audit begins the entry of an act.
+func (f *Function) audit(a act, key tenant.Key, action, target string, detail map[string]any) store.Audit {
+	detail["app_id"] = key.App
+	return store.Audit{Org: key.Org, At: f.Now(), Actor: a.actor, Action: action, Target: target, RequestID: a.request, Detail: detail}
+}
+
+// now is the time as a certificate keeps it.
+func (f *Function) now() time.Time { return f.Now().UTC().Truncate(time.Millisecond) }
+
+// keyOf reads the path. A name that cannot exist is simply not found.
+func keyOf(r *http.Request) (tenant.Key, error) {
+	org, err := tenant.ParseOrgID(r.PathValue("org"))
+	if err != nil {
+		return tenant.Key{}, fault.NotFound.New("no such organization")
+	}
+	app, err := tenant.ParseAppID(r.PathValue("app"))
+	if err != nil {
+		return tenant.Key{}, fault.NotFound.New("no such formation")
+	}
+	return tenant.Key{Org: org, App: app}, nil
+}
+
+// serialOf reads a serial from the path.
+func serialOf(r *http.Request) (string, error) {
+	return web.Path(r, "serial", func(s string) (string, error) {
+		if len(s) != serialLength || !isLowerHex(s) {
+			return "", fault.Invalid.New("not a serial")
+		}
+		return s, nil
+	})
+}
+
+// serialLength is that of a SHA-256 in hexadecimal.
+const serialLength = 64
+
+func isLowerHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,214 @@
+package enroll
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/defenseunicorns/peat-gateway/shared/authority"
+	"github.com/defenseunicorns/peat-gateway/shared/cert"
+	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/faultpoint"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
+	"github.com/defenseunicorns/peat-gateway/shared/refusal"
+	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
+)
+
+// How long a certificate may be good for.
+const (
+	defaultValidity = 24 * time.Hour
+	minValidity     = time.Minute
+	maxValidity     = 366 * 24 * time.Hour
+)
+
+// byAdministrator is the rule by which a certificate is issued that an
+// administrator asks for.
+const byAdministrator = "administrator"
+
+// order is a certificate that somebody decided on and that is to be made.
+type order struct {
+	act
+	key      tenant.Key
+	meshID   string
+	node     string
+	subject  ed25519.PublicKey
+	grant    enrollment.Grant
+	validity time.Duration
+	proof    authority.Possession
+
+	why, rule, admittedBy string
+	replaces              string // the serial of the one that is renewed
+}
+
+// postCertificate issues a certificate by an administrator's order. The node takes
+// part: its proof comes with the order.
+func (f *Function) postCertificate(w http.ResponseWriter, r *http.Request) error {
+	key, err := keyOf(r)
+	if err != nil {
+		return err
+	}
+	var in issueRequest
+	if err := web.ReadJSON(r, &in); err != nil {
+		return err
+	}
+	o, err := in.order(actOf(r), key)
+	if err != nil {
+		return err
+	}
+	formation, err := f.Store.Formation(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	o.meshID = formation.MeshID
+	if o.proof, err = in.Proof.check(authority.Possession{
+		Purpose: authority.ForIssue, Key: key, MeshID: o.meshID, NodeID: o.node, Subject: o.subject,
+	}, f.Now()); err != nil {
+		return err
+	}
+	c, err := f.issue(r.Context(), o)
+	if err != nil {
+		return err
+	}
+	return f.issued(w, http.StatusCreated, c)
+}
+
+// issued answers with a certificate that its node can use now.
+func (f *Function) issued(w http.ResponseWriter, status int, c authority.Certificate) error {
+	out, err := wireCertificate(c, f.Now())
+	if err != nil {
+		return err
+	}
+	if status == http.StatusCreated {
+		w.Header().Set("Location", certificatePath(c.Key, c.Serial))
+	}
+	return web.WriteJSON(w, status, out)
+}
+
+// issueAttempts bounds how often an order is signed anew because the authority was
+// changed meanwhile. Each change is an administrator's act, so that one is enough
+// and three are patience.
+const issueAttempts = 3
+
+// errSigner means that who signed is trusted no more.
+var errSigner = errors.New("enroll: the authority that signed is trusted no more")
+
+// issue makes the certificate of an order. The authority is opened and signs before
+// the transaction; what is decided there may come to nothing, and then the
+// signature was for nobody to see.
+func (f *Function) issue(ctx context.Context, o order) (authority.Certificate, error) {
+	for range issueAttempts {
+		c, err := f.sign(ctx, o)
+		if err != nil {
+			return c, err
+		}
+		faultpoint.Hit("issue/signed")
+		err = f.Store.InTxOn(ctx, o.key, func(tx *store.Tx) error {
+			var err error
+			c, err = f.keep(ctx, tx, o, c)
+			return err
+		})
+		if errors.Is(err, errSigner) {
+			continue
+		}
+		if err == nil {
+			faultpoint.Hit("issue/committed")
+			f.Notify()
+		}
+		return c, err
+	}
+	return authority.Certificate{}, fault.Unavailable.New("the authority is being changed")
+}
+
+// sign has the authority that signs now sign what is ordered.
+func (f *Function) sign(ctx context.Context, o order) (authority.Certificate, error) {
+	signer, err := f.Store.ActiveAuthority(ctx, o.key)
+	if err != nil {
+		return authority.Certificate{}, err
+	}
+	root, err := f.Store.RootOf(ctx, signer)
+	if err != nil {
+		return authority.Certificate{}, err
+	}
+	var signed cert.Certificate
+	if err := f.Keys.Sign(ctx, root, func(private ed25519.PrivateKey) (err error) {
+		signed, err = cert.Issue(private, cert.Order{
+			Subject: o.subject, MeshID: o.meshID, NodeID: o.node, Tier: o.grant.Tier, Permissions: o.grant.Permissions,
+			IssuedAt: f.now(), Validity: o.validity,
+		})
+		return err
+	}); err != nil {
+		return authority.Certificate{}, refused(err)
+	}
+	encoded, err := signed.Encode()
+	if err != nil {
+		return authority.Certificate{}, err
+	}
+	serial := signed.Serial()
+	return authority.Certificate{
+		Key: o.key, Serial: serial, Subject: o.subject, NodeID: o.node, Tier: uint8(o.grant.Tier), Permissions: uint8(o.grant.Permissions),
+		IssuedAt: signed.IssuedAt, ExpiresAt: signed.ExpiresAt, RenewAfter: authority.RenewAfter(signed.IssuedAt, signed.ExpiresAt, serial),
+		Authority: signer.ID, Encoded: encoded, By: o.actor, Why: o.why, Rule: o.rule, AdmittedBy: o.admittedBy, Replaces: o.replaces,
+	}, nil
+}
+
+// refused says which part of an order could be in no certificate.
+func refused(err error) error {
+	var why *refusal.Error
+	switch {
+	case !errors.As(err, &why):
+		return err
+	case errors.Is(why, refusal.InvalidPublicKey):
+		return invalid("/public_key", "is refused: "+why.Detail)
+	}
+	return invalid("/node_id", "is refused: "+why.Detail)
+}
+
+// order reads what an administrator asks for, all that is wrong with it at once.
+func (in issueRequest) order(a act, key tenant.Key) (order, error) {
+	o := order{act: a, key: key, node: in.NodeID, validity: defaultValidity, rule: byAdministrator}
+	grant, wrong := enrollment.ParseGrant(value(in.Tier), value(in.Permissions))
+	bad := func(pointer, detail string) { wrong = append(wrong, fault.Field{Pointer: pointer, Detail: detail}) }
+	o.grant = grant
+	if subject, err := hex.DecodeString(in.PublicKey); err != nil || len(subject) != ed25519.PublicKeySize {
+		bad("/public_key", "must be 64 hexadecimal characters")
+	} else {
+		o.subject = subject
+	}
+	if in.NodeID == "" || len(in.NodeID) > cert.MaxIDBytes {
+		bad("/node_id", "must be 1 to 255 bytes long")
+	}
+	if in.Validity != nil {
+		d, err := time.ParseDuration(*in.Validity)
+		if err != nil || d < minValidity || d > maxValidity {
+			bad("/validity", `must be a duration such as "24h", from 1m to 8784h`)
+		}
+		o.validity = d
+	}
+	if in.Why != nil {
+		if _, err := tenant.ParseDisplayName(*in.Why); err != nil || len(*in.Why) > maxWhyBytes {
+			bad("/why", "must be text of 1 to 256 bytes")
+		}
+		o.why = *in.Why
+	}
+	if len(wrong) > 0 {
+		return o, &fault.Error{Kind: fault.Invalid, Message: wrong[0].Pointer[1:] + " " + wrong[0].Detail, Fields: wrong}
+	}
+	return o, nil
+}
+
+// maxWhyBytes bounds what somebody says about an act.
+const maxWhyBytes = 256
+
+// value is what a pointer points at, or nothing.
+func value[T any](p *T) T {
+	if p == nil {
+		var none T
+		return none
+	}
+	return *p
+}

@@ -1,0 +1,97 @@
+package enroll
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/defenseunicorns/peat-gateway/shared/authority"
+	"github.com/defenseunicorns/peat-gateway/shared/cert"
+	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
+	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
+)
+
+// byRenewal is the rule by which a node gets a certificate for one that it has.
+const byRenewal = "renewal"
+
+// postRenew gives a node a new certificate for the same key: it says what the old
+// one says, and lasts as long. Asked again, it gives the same one, so that an
+// answer that was lost does no harm and one that was overheard gains nothing.
+func (f *Function) postRenew(w http.ResponseWriter, r *http.Request) error {
+	key, err := keyOf(r)
+	if err != nil {
+		return err
+	}
+	serial, err := serialOf(r)
+	if err != nil {
+		return err
+	}
+	var in renewRequest
+	if err := web.ReadJSON(r, &in); err != nil {
+		return err
+	}
+	formation, err := f.Store.Formation(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	old, err := f.Store.Certificate(r.Context(), key, serial)
+	if err != nil {
+		return err
+	}
+	proof, err := in.Proof.check(authority.Possession{
+		Purpose: authority.ForRenewal, Key: key, MeshID: formation.MeshID, NodeID: old.NodeID, Subject: old.Subject, Serial: serial,
+	}, f.Now())
+	if err != nil {
+		return err
+	}
+	// Nothing is said of the certificate's state to one who has not its key.
+	if formation.State != tenant.Active {
+		return fault.Conflict.New("the formation is %s: it issues no certificates", formation.State)
+	}
+	err = renewable(old, f.now())
+	status, c := http.StatusCreated, authority.Certificate{}
+	if err == nil {
+		c, err = f.issue(r.Context(), order{
+			act: act{"node:" + old.NodeID, web.RequestID(r.Context())}, key: key, meshID: formation.MeshID, node: old.NodeID, subject: old.Subject,
+			grant:    enrollment.Grant{Tier: cert.Tier(old.Tier), Permissions: cert.Permission(old.Permissions)},
+			validity: old.ExpiresAt.Sub(old.IssuedAt), proof: proof, rule: byRenewal, admittedBy: old.AdmittedBy, replaces: serial,
+		})
+	}
+	var already renewed
+	if errors.As(err, &already) {
+		status = http.StatusOK
+		c, err = f.Store.Certificate(r.Context(), key, already.to)
+	}
+	if err != nil {
+		return err
+	}
+	return f.issued(w, status, c)
+}
+
+// renewable returns why a certificate cannot be renewed now, if it cannot.
+func renewable(c authority.Certificate, now time.Time) error {
+	switch s := c.Standing(now); {
+	case s == authority.Revoked:
+		return fault.Forbidden.New("the certificate was revoked")
+	case c.ReplacedBy != "":
+		return renewed{c.ReplacedBy}
+	case s == authority.Expired:
+		return fault.Forbidden.New("the certificate has expired: the node needs to enroll again")
+	case now.Before(c.RenewAfter):
+		return fault.RetryIn(fault.Conflict.New("the certificate may be renewed from %s on", c.RenewAfter.Format(time.RFC3339)), c.RenewAfter.Sub(now))
+	}
+	return nil
+}
+
+// stillRenewable is renewable under the ledger's lock.
+func stillRenewable(ctx context.Context, tx *store.Tx, o order, now time.Time) error {
+	old, err := tx.Certificate(ctx, o.key, o.replaces)
+	if err != nil {
+		return err
+	}
+	return renewable(old, now)
+}

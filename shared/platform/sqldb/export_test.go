@@ -1,0 +1,16 @@
+package sqldb
+
+// Waiting tells how many wait to be part of a group.
+func (db *DB) Waiting(name string) int {
+	g := &db.writer
+	if db.Engine == Postgres {
+		db.groups.mu.Lock()
+		defer db.groups.mu.Unlock()
+		if g = db.groups.open[name]; g == nil {
+			return 0
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting)
+}
