@@ -36,6 +36,9 @@ func every() map[string]cloudevents.Event {
 	formation := tenant.Formation{Org: "acme", App: "logistics", MeshID: "C5EB1329"}
 	sink := event.SinkData{Org: "acme", Sink: "01SINK", Kind: "webhook"}
 	letter := event.DeadLetterData{Org: "acme", App: "logistics", Sink: "01SINK", Kind: "webhook", ID: "01DEAD", Document: "d", Seq: 3, Hash: "ab"}
+	certificate := event.CertificateData{Org: "acme", App: "logistics", Serial: "abcd", NodeID: "alpha-1", PublicKey: "ef", ExpiresAt: now.Add(time.Hour)}
+	renewed, revoked := certificate, certificate
+	renewed.Replaces, revoked.Reason = "0123", "device_lost"
 	return map[string]cloudevents.Event{
 		event.OrgCreatedType:        event.OrgCreated(org, now),
 		event.OrgUpdatedType:        event.OrgUpdated(org, now),
@@ -53,6 +56,13 @@ func every() map[string]cloudevents.Event {
 		event.SinkDeletedType:       event.Sink(event.SinkDeletedType, sink, now),
 		event.DeadLetterParkedType:  event.DeadLetter(event.DeadLetterParkedType, letter, now),
 		event.DeadLetterRedriveType: event.DeadLetter(event.DeadLetterRedriveType, letter, now),
+
+		event.CertificateIssuedType:  event.Certificate(event.CertificateIssuedType, certificate, now),
+		event.CertificateRenewedType: event.Certificate(event.CertificateRenewedType, renewed, now),
+		event.CertificateRevokedType: event.Certificate(event.CertificateRevokedType, revoked, now),
+		event.AuthorityChangedType: event.Authority(event.AuthorityData{
+			Org: "acme", App: "logistics", Authority: "01AUTHORITY", PublicKey: "ef", State: "active",
+		}, now),
 	}
 }
 
