@@ -83,7 +83,11 @@ func openFederation(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return federation.New(federation.Deps{Store: st, Notify: notify, Log: h.Log, Now: time.Now}), nil
+	key, err := h.AuditKey()
+	if err != nil {
+		return nil, err
+	}
+	return federation.New(federation.Deps{Store: st, Notify: notify, Key: key, Log: h.Log, Now: time.Now}), nil
 }
 
 func openEnroll(ctx context.Context, h *Host) (Part, error) {

@@ -20,10 +20,11 @@ import (
 func settings(t *testing.T, more map[string]string) *env.Reader {
 	dir := t.TempDir()
 	values := map[string]string{
-		"PEAT_DATABASE_URL": "sqlite:" + filepath.Join(dir, "x.db"),
-		"PEAT_KEK_FILE":     filepath.Join(dir, "kek"),
-		"PEAT_ADMIN_TOKEN":  "token",
-		"K_SINK":            "http://127.0.0.1:1/",
+		"PEAT_DATABASE_URL":   "sqlite:" + filepath.Join(dir, "x.db"),
+		"PEAT_KEK_FILE":       filepath.Join(dir, "kek"),
+		"PEAT_AUDIT_KEY_FILE": filepath.Join(dir, "audit-key"),
+		"PEAT_ADMIN_TOKEN":    "token",
+		"K_SINK":              "http://127.0.0.1:1/",
 	}
 	for k, v := range more {
 		values[k] = v

@@ -5,6 +5,7 @@
 //	function.go  what the runtime calls
 //	catalog.go   every function by name, and what it takes from the host
 //	host.go      settings, and the resources made from them when first asked for
+//	sequencer.go audit entries to their place
 //	relay.go     events from the outbox to the bus
 //	serve.go     a set of functions behind one handler
 package gateway

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
+	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/file"
@@ -33,6 +34,8 @@ type Settings struct {
 	DatabaseURL     env.Secret
 	Keys            KeySettings
 	AdminToken      env.Secret
+	AuditKey        env.Secret
+	AuditKeyFile    string
 	Broker          string
 	PublicURL       *url.URL
 	Holder          string
@@ -56,10 +59,13 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 	ladder := delivery.DefaultLadder()
 	hostname, _ := os.Hostname() // only a default; Knative sets HOSTNAME to the pod's name
 	s := Settings{
-		Function:       e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
-		DatabaseURL:    e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
-		Keys:           readKeys(e),
-		AdminToken:     e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
+		Function:    e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
+		DatabaseURL: e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
+		Keys:        readKeys(e),
+		AdminToken:  e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
+		AuditKey: e.Secret("PEAT_AUDIT_KEY",
+			"key that signs audit trails, 64 hexadecimal characters; older ones may follow it, with commas between them"),
+		AuditKeyFile:   e.String("PEAT_AUDIT_KEY_FILE", "", "file that holds PEAT_AUDIT_KEY instead; made if it is not there"),
 		Broker:         e.String("K_SINK", "", "address of the broker that takes events; Knative sets it"),
 		PublicURL:      e.URL("PEAT_PUBLIC_URL", "", "how peers reach the watcher; default: as the caller of the API reached it", "http", "https"),
 		Holder:         e.String("HOSTNAME", hostname, "name of this replica in leases"),
@@ -167,8 +173,27 @@ func (h *Host) Store(ctx context.Context) (*store.Store, error) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	h.store = st
-	h.closes = append(h.closes, st.Close)
+	h.closes = append(h.closes, st.Close, startSequencer(st, h.Log).close)
 	return st, nil
+}
+
+// AuditKey reads the key that signs audit trails.
+func (h *Host) AuditKey() (audit.Key, error) {
+	var key audit.Key
+	var err error
+	switch {
+	case h.Settings.AuditKey.Reveal() != "":
+		key, err = audit.ParseKey(h.Settings.AuditKey.Reveal())
+	case h.Settings.AuditKeyFile != "":
+		key, err = audit.LoadOrCreateKey(h.Settings.AuditKeyFile)
+	default:
+		return audit.Key{}, errors.New("PEAT_AUDIT_KEY or PEAT_AUDIT_KEY_FILE is not set")
+	}
+	if err != nil {
+		return audit.Key{}, fmt.Errorf("audit key: %w", err)
+	}
+	h.Log.Info("audit trails are signed", "public_key", key.Public().String())
+	return key, nil
 }
 
 // Keys opens the keyring, which seals and opens everything that is secret.

@@ -1,6 +1,7 @@
 // Peat is the gateway in one binary: `peat dev` runs everything in one process,
 // `peat serve` runs the one function that PEAT_FUNCTION names. `peat verify` checks
-// what a sink has received, and `peat keys` looks after what is sealed.
+// what a sink has received, `peat audit verify` an export of an audit trail, and
+// `peat keys` looks after what is sealed.
 package main
 
 import (
@@ -20,6 +21,7 @@ const usage = `peat is the control plane of Peat meshes.
   peat dev [--data DIR] [--listen ADDR] [--demo]   everything in one process, to try and to develop
   peat serve                                       the function that PEAT_FUNCTION names
   peat verify [FLAGS] FILE…                        whether anything is missing in a file of received events
+  peat audit verify [FLAGS] FILE                   whether an export of an audit trail is what was recorded
   peat keys COMMAND [FLAGS]                        what is sealed: status, verify, rewrap, import
   peat version
 
@@ -55,6 +57,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return serve(ctx, stderr)
 	case "verify":
 		return verify(ctx, args[1:], os.Stdin, stdout, stderr)
+	case "audit":
+		return auditCommand(ctx, args[1:], os.Stdin, stdout, stderr)
 	case "keys":
 		return keys(ctx, args[1:], stdout, stderr)
 	case "version", "--version":

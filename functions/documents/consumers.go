@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
@@ -58,13 +59,17 @@ func (f *Function) putConsumer(w http.ResponseWriter, r *http.Request) error {
 		}
 		status = http.StatusOK
 		if c, err = tx.Consumer(ctx, log.key, name); err == nil {
+			before := c
 			if in.Format != "" {
 				c.Format = format
 			}
 			if in.Filter != nil {
 				c.Filter = *in.Filter
 			}
-			return tx.UpdateConsumer(ctx, c)
+			if err := tx.UpdateConsumer(ctx, c); err != nil || reflect.DeepEqual(before, c) {
+				return err // who only makes sure that it is there does nothing that need be remembered
+			}
+			return tx.AppendAudit(ctx, f.audit(r, "consumer.update", &before, &c))
 		} else if !errors.Is(err, fault.NotFound) {
 			return err
 		}
@@ -96,7 +101,7 @@ func (f *Function) keep(ctx context.Context, tx *store.Tx, r *http.Request, c de
 	if err := tx.CreateConsumer(ctx, c); err != nil {
 		return err
 	}
-	return tx.AppendAudit(ctx, f.audit(r, c, "consumer.create"))
+	return tx.AppendAudit(ctx, f.audit(r, "consumer.create", nil, &c))
 }
 
 // find returns the path's consumer and a reader of its formation's log, in the
@@ -169,7 +174,7 @@ func (f *Function) deleteConsumer(w http.ResponseWriter, r *http.Request) error 
 		if err := tx.DeleteConsumer(r.Context(), c.Key(), c.Name); err != nil {
 			return err
 		}
-		return tx.AppendAudit(r.Context(), f.audit(r, c, "consumer.delete"))
+		return tx.AppendAudit(r.Context(), f.audit(r, "consumer.delete", &c, nil))
 	}); err != nil {
 		return err
 	}
@@ -203,6 +208,7 @@ func (f *Function) ackConsumer(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
+		before := c
 		back := to < c.Position
 		if !back || in.Rewind {
 			c.Position = to
@@ -211,7 +217,7 @@ func (f *Function) ackConsumer(w http.ResponseWriter, r *http.Request) error {
 		if err := tx.UpdateConsumer(ctx, c); err != nil || !back || !in.Rewind {
 			return err
 		}
-		return tx.AppendAudit(ctx, f.audit(r, c, "consumer.rewind"))
+		return tx.AppendAudit(ctx, f.audit(r, "consumer.rewind", &before, &c))
 	})
 	if err != nil {
 		return err
@@ -265,10 +271,19 @@ func (f *Function) see(ctx context.Context, c delivery.Consumer) error {
 	return f.Store.InTx(ctx, func(tx *store.Tx) error { return tx.SeeConsumer(ctx, c.Key(), c.Name, now) })
 }
 
-func (f *Function) audit(r *http.Request, c delivery.Consumer, action string) store.Audit {
+// audit is the entry of an act on a consumer, as it was before and is after; either
+// is nil if there was or is none.
+func (f *Function) audit(r *http.Request, action string, before, after *delivery.Consumer) store.Audit {
+	detail := map[string]any{}
+	var c delivery.Consumer
+	for name, told := range map[string]*delivery.Consumer{"before": before, "after": after} {
+		if told != nil {
+			c = *told
+			detail[name] = map[string]any{"position": c.Position, "format": c.Format, "filter": c.Filter}
+		}
+	}
 	return store.Audit{
 		Org: c.Org, At: f.Now(), Actor: access.FromContext(r.Context()).Name, Action: action,
-		Target: string(c.App) + "/" + c.Name, RequestID: web.RequestID(r.Context()),
-		Detail: map[string]any{"position": c.Position},
+		Target: string(c.App) + "/" + c.Name, RequestID: web.RequestID(r.Context()), Detail: detail,
 	}
 }

@@ -103,7 +103,7 @@ func TestLifeOfAConsumer(t *testing.T) {
 	for _, a := range trail {
 		acts[a.Action]++
 	}
-	if diff := cmp.Diff(map[string]int{"consumer.create": 3, "consumer.rewind": 1, "consumer.delete": 1}, acts); diff != "" {
+	if diff := cmp.Diff(map[string]int{"consumer.create": 3, "consumer.update": 1, "consumer.rewind": 1, "consumer.delete": 1}, acts); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -31,7 +31,7 @@ func (f *Function) postOrg(w http.ResponseWriter, r *http.Request) error {
 		if err := tx.CreateOrg(r.Context(), org); err != nil {
 			return err
 		}
-		if err := tx.AppendAudit(r.Context(), f.audit(r, id, "org.create", in.ID, map[string]any{"after": org.Quotas, "display_name": name})); err != nil {
+		if err := tx.AppendAudit(r.Context(), f.audit(r, id, "org.create", in.ID, map[string]any{"after": map[string]any{"display_name": name, "quotas": org.Quotas}})); err != nil {
 			return err
 		}
 		return tx.Enqueue(r.Context(), event.OrgCreated(org, f.Now()))
@@ -141,7 +141,8 @@ func (f *Function) deleteOrg(w http.ResponseWriter, r *http.Request) error {
 		if err := tx.DeleteOrg(r.Context(), id); err != nil {
 			return err
 		}
-		if err := tx.AppendAudit(r.Context(), f.audit(r, id, "org.delete", string(id), nil)); err != nil {
+		detail := map[string]any{"before": map[string]any{"display_name": org.DisplayName, "quotas": org.Quotas}}
+		if err := tx.AppendAudit(r.Context(), f.audit(r, id, "org.delete", string(id), detail)); err != nil {
 			return err
 		}
 		return tx.Enqueue(r.Context(), event.OrgDeleted(org, f.Now()))

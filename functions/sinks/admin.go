@@ -7,7 +7,6 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
-	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
@@ -211,23 +210,7 @@ func (a *Admin) keep(tx *store.Tx, r *http.Request, sink delivery.Sink) error {
 	if err := tx.CreateSink(ctx, sink); err != nil {
 		return err
 	}
-	return a.note(tx, r, sink, "sink.create", event.SinkCreatedType)
-}
-
-// note writes the audit entry and the event of an act.
-func (a *Admin) note(tx *store.Tx, r *http.Request, sink delivery.Sink, action, eventType string) error {
-	if err := tx.AppendAudit(r.Context(), a.audit(r, sink, action, sink.ID)); err != nil {
-		return err
-	}
-	data := sinkData(sink)
-	return tx.Enqueue(r.Context(), event.Sink(eventType, data, a.Now()))
-}
-
-func (a *Admin) audit(r *http.Request, sink delivery.Sink, action, target string) store.Audit {
-	return store.Audit{
-		Org: sink.Org, At: a.Now(), Actor: access.FromContext(r.Context()).Name, Action: action, Target: target,
-		RequestID: web.RequestID(r.Context()), Detail: map[string]any{"kind": sink.Kind},
-	}
+	return a.note(tx, r, nil, &sink, "sink.create", event.SinkCreatedType)
 }
 
 // list shows an organization's sinks, or those that cover a formation. The page
@@ -299,7 +282,7 @@ func (a *Admin) delete(w http.ResponseWriter, r *http.Request) error {
 		if err := tx.DeleteSink(r.Context(), sink.Org, sink.ID); err != nil {
 			return err
 		}
-		return a.note(tx, r, sink, "sink.delete", event.SinkDeletedType)
+		return a.note(tx, r, &sink, nil, "sink.delete", event.SinkDeletedType)
 	}); err != nil {
 		return err
 	}

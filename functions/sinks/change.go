@@ -59,7 +59,9 @@ func (a *Admin) move(w http.ResponseWriter, r *http.Request, to delivery.State, 
 				return err
 			}
 		}
-		return a.note(tx, r, sink, action, eventType)
+		after := sink
+		after.State, after.Reason = to, reason
+		return a.note(tx, r, &sink, &after, action, eventType)
 	}); err != nil {
 		return err
 	}
@@ -79,6 +81,7 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 	if err := web.ReadJSON(r, &in); err != nil {
 		return err
 	}
+	before := sink
 	if in.Format != nil {
 		if sink.Format, err = delivery.ParseFormat(*in.Format); err != nil {
 			return err
@@ -127,7 +130,7 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		sink = changed
-		return a.note(tx, r, sink, "sink.update", event.SinkChangedType)
+		return a.note(tx, r, &before, &sink, "sink.update", event.SinkChangedType)
 	}); err != nil {
 		return err
 	}

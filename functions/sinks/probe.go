@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
@@ -33,6 +34,9 @@ func (a *Admin) test(w http.ResponseWriter, r *http.Request) error {
 	answer := testWire{Delivered: out.Verdict == driver.Delivered, DurationMS: millis(time.Since(began))}
 	if !answer.Delivered {
 		answer.Error = why(out)
+	}
+	if err := a.sent(r, sink, "sink.test", answer.Delivered); err != nil {
+		return err
 	}
 	return web.WriteJSON(w, http.StatusOK, answer)
 }
@@ -80,11 +84,17 @@ func (a *Admin) check(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		a.Log.ErrorContext(ctx, "sink cannot be opened", "org", sink.Org, "sink", sink.ID, "err", err)
 		open.Detail = "the sink's configuration or secrets cannot be opened"
+		if err := a.sent(r, sink, "sink.check", false); err != nil {
+			return err
+		}
 		return web.WriteJSON(w, http.StatusOK, checkWire{Steps: []stepWire{open}, Reasons: []string{}})
 	}
 	defer func() { _ = d.Close() }()
 	out := a.examine(ctx, d, it)
 	out.Steps = append([]stepWire{open}, out.Steps...)
+	if err := a.sent(r, sink, "sink.check", !slices.ContainsFunc(out.Steps, func(s stepWire) bool { return !s.OK })); err != nil {
+		return err
+	}
 	return web.WriteJSON(w, http.StatusOK, out)
 }
 

@@ -62,7 +62,7 @@ func (a *Admin) rotateSecret(w http.ResponseWriter, r *http.Request) error {
 		if _, err := tx.UpdateSinkAndSecrets(r.Context(), sink); err != nil {
 			return err
 		}
-		return a.note(tx, r, sink, "sink.rotate-secret", event.SinkChangedType)
+		return a.note(tx, r, &sink, &sink, "sink.rotate-secret", event.SinkChangedType)
 	}); err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func TestRotationOfASecret(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	trail, err := o.store.AuditTrail(t.Context(), "acme", 10)
-	if err != nil || len(trail) != 4 || trail[3].Action != "sink.rotate-secret" || trail[3].Target != made.ID {
+	if err != nil || len(trail) != 8 || trail[6].Action != "sink.rotate-secret" || trail[6].Target != made.ID {
 		t.Errorf("%+v %v", trail, err)
 	}
 	for range 3 {
@@ -234,7 +234,7 @@ func TestKeysOfAnOrganization(t *testing.T) {
 	o.wantTest(made.ID)
 	want(t, last().by(t, old, keys[0].PublicKey), 1)
 	trail, err := o.store.AuditTrail(t.Context(), "acme", 10)
-	if err != nil || len(trail) != 3 || trail[2].Action != "signing-key.rotate" || trail[2].Target != keys[0].ID {
+	if err != nil || len(trail) != 7 || trail[4].Action != "signing-key.rotate" || trail[4].Target != keys[0].ID {
 		t.Errorf("%+v %v", trail, err)
 	}
 	o.call("GET", "/orgs/nobody/.well-known/webhook-keys", "", 404, nil)

@@ -9,6 +9,7 @@
 // and in the end waits as a dead letter for an administrator (deadletter.go).
 //
 //	admin.go        create, list, get, delete
+//	audit.go        what the audit trail says of a sink
 //	change.go       pause, resume, disable, reconfigure
 //	secret.go       a new secret for a sink
 //	signing.go      the key pairs of an organization

@@ -84,7 +84,9 @@ func (f *Function) postTicket(w http.ResponseWriter, r *http.Request) error {
 		if err := tx.CreateTicket(r.Context(), ticket); err != nil {
 			return err
 		}
-		return tx.AppendAudit(r.Context(), f.audit(r, key, "ticket.create", ticket.ID))
+		entry := f.audit(r, key, "ticket.create", ticket.ID)
+		entry.Detail = map[string]any{"after": map[string]any{"peer_id": ticket.PeerID, "expires_at": ticket.ExpiresAt}}
+		return tx.AppendAudit(r.Context(), entry)
 	})
 	if err != nil {
 		return err
@@ -146,7 +148,9 @@ func (f *Function) deleteTicket(w http.ResponseWriter, r *http.Request) error {
 		if err := tx.RevokeTicket(r.Context(), key, id, now); err != nil {
 			return err
 		}
-		if err := tx.AppendAudit(r.Context(), f.audit(r, key, "ticket.revoke", id)); err != nil {
+		entry := f.audit(r, key, "ticket.revoke", id)
+		entry.Detail = map[string]any{"after": map[string]any{"revoked_at": now}}
+		if err := tx.AppendAudit(r.Context(), entry); err != nil {
 			return err
 		}
 		return tx.Enqueue(r.Context(), event.TicketRevoked(key, id, now))

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/defenseunicorns/peat-gateway/shared/platform/millis"
 	"github.com/defenseunicorns/peat-gateway/shared/refusal"
 )
 
@@ -123,26 +124,19 @@ func decode(b []byte) (c Certificate, rest []byte, err error) {
 	if !c.Tier.Valid() {
 		return Certificate{}, nil, refusal.Serialization.New("invalid tier byte: %d", rest[0])
 	}
-	c.IssuedAt = fromMillis(binary.LittleEndian.Uint64(rest[2:]))
+	c.IssuedAt = millis.Time(binary.LittleEndian.Uint64(rest[2:]))
 	if ms := binary.LittleEndian.Uint64(rest[10:]); ms != 0 {
-		c.ExpiresAt = fromMillis(ms)
+		c.ExpiresAt = millis.Time(ms)
 	}
 	c.Issuer = [ed25519.PublicKeySize]byte(rest[18:])
 	c.Signature = [ed25519.SignatureSize]byte(rest[18+ed25519.PublicKeySize:])
 	return c, rest[tailSize:], nil
 }
 
-// fromMillis and toMillis hold for all 64 bits, other than time.UnixMilli, which
-// takes the upper half for times before 1970.
-func fromMillis(ms uint64) time.Time {
-	return time.Unix(int64(ms/1000), int64(ms%1000)*int64(time.Millisecond)).UTC()
-}
-
 func toMillis(t time.Time) (uint64, error) {
-	sec, ms := t.Unix(), uint64(t.Nanosecond()/int(time.Millisecond))
-	const last = math.MaxUint64 / 1000
-	if sec < 0 || sec > last || sec == last && ms > math.MaxUint64%1000 {
+	ms, ok := millis.Of(t)
+	if !ok {
 		return 0, refusal.Serialization.New("not a time of this protocol")
 	}
-	return uint64(sec)*1000 + ms, nil
+	return ms, nil
 }

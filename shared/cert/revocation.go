@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/platform/millis"
 	"github.com/defenseunicorns/peat-gateway/shared/refusal"
 )
 
@@ -228,9 +229,9 @@ func DecodeRevocations(b []byte) (RevocationList, error) {
 	l.Issuer = [ed25519.PublicKeySize]byte(rest)
 	rest = rest[ed25519.PublicKeySize:]
 	l.Version = binary.LittleEndian.Uint64(rest)
-	l.IssuedAt = fromMillis(binary.LittleEndian.Uint64(rest[8:]))
+	l.IssuedAt = millis.Time(binary.LittleEndian.Uint64(rest[8:]))
 	if ms := binary.LittleEndian.Uint64(rest[16:]); ms != 0 {
-		l.NextAt = fromMillis(ms)
+		l.NextAt = millis.Time(ms)
 	}
 	count := binary.LittleEndian.Uint32(rest[24:])
 	rest = rest[28:]
@@ -242,7 +243,7 @@ func DecodeRevocations(b []byte) (RevocationList, error) {
 		l.Entries[i] = Revocation{
 			Subject:   [ed25519.PublicKeySize]byte(rest),
 			Serial:    [sha256.Size]byte(rest[ed25519.PublicKeySize:]),
-			RevokedAt: fromMillis(binary.LittleEndian.Uint64(rest[ed25519.PublicKeySize+sha256.Size:])),
+			RevokedAt: millis.Time(binary.LittleEndian.Uint64(rest[ed25519.PublicKeySize+sha256.Size:])),
 			Reason:    Reason(rest[entrySize-1]),
 		}
 		rest = rest[entrySize:]

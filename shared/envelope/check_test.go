@@ -33,17 +33,17 @@ func (m mixedUp) Unwrap(ctx context.Context, rec envelope.Record, wrapped []byte
 
 func TestCheck(t *testing.T) {
 	good := local(t, newKEK())
-	if err := envelope.Check(t.Context(), good); err != nil {
+	if err := envelope.Check(t.Context(), good, genesisOf("acme")); err != nil {
 		t.Error(err)
 	}
 	for name, bad := range map[string]envelope.KeyProvider{
 		"one that forgets the record": forgetful{good}, "one that mixes keys up": mixedUp{good},
 	} {
-		if envelope.Check(t.Context(), bad) == nil {
-			t.Errorf("%s passed", name)
+		if err := envelope.Check(t.Context(), bad, genesisOf("acme")); !errors.Is(err, envelope.ErrUnfit) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := envelope.Check(t.Context(), scripted{err: envelope.ErrUnavailable}); !errors.Is(err, envelope.ErrUnavailable) {
+	if err := envelope.Check(t.Context(), scripted{err: envelope.ErrUnavailable}, genesisOf("acme")); !errors.Is(err, envelope.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
 }

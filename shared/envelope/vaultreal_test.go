@@ -70,7 +70,7 @@ func TestRealVaultRefusals(t *testing.T) {
 			at := server.Key(t)
 			token, _ := server.Token(t, "", at)
 			key := realKey(t, server, token, server.Mount+"/"+at, envelope.VaultOptions{})
-			if err := envelope.Check(t.Context(), key); err != nil {
+			if err := envelope.Check(t.Context(), key, genesisOf("acme")); err != nil {
 				t.Fatal(err)
 			}
 			wrapped, err := key.Wrap(t.Context(), genesisOf("acme"), make([]byte, 32))
@@ -103,7 +103,7 @@ func TestRealVaultKeyTypes(t *testing.T) {
 			at := "key-of-a-type"
 			server.Admin(t, "POST", server.Mount+"/keys/"+at, tc.fields)
 			token, _ := server.Token(t, "", at)
-			if err := envelope.Check(t.Context(), realKey(t, server, token, server.Mount+"/"+at, envelope.VaultOptions{})); !errors.Is(err, tc.want) {
+			if err := envelope.Check(t.Context(), realKey(t, server, token, server.Mount+"/"+at, envelope.VaultOptions{}), genesisOf("acme")); !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 		})
@@ -155,7 +155,7 @@ func TestRealVaultToken(t *testing.T) {
 	for range 4 { // each about half of its life after the one before
 		<-renewed
 	}
-	if err := envelope.Check(t.Context(), key); err != nil {
+	if err := envelope.Check(t.Context(), key, genesisOf("acme")); err != nil {
 		t.Error(err)
 	}
 }

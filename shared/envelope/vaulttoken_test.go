@@ -1,10 +1,13 @@
 package envelope_test
 
 import (
+	"bytes"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,14 +26,15 @@ func TestVaultToken(t *testing.T) {
 		passes        time.Duration
 		want          bool // that it still opens
 		most          int  // requests in that time
+		warns         string
 	}{
 		"an hour, and again":             {life: time.Hour, renewable: true, passes: 30 * 24 * time.Hour, want: true, most: 5000},
 		"a minute, and again":            {life: time.Minute, renewable: true, passes: 24 * time.Hour, want: true, most: 10_000},
 		"forever":                        {passes: 30 * 24 * time.Hour, want: true, most: 1000},
-		"an hour, and not again":         {life: time.Hour, passes: 2 * time.Hour, want: false, most: 500},
-		"an hour, for a day at the most": {life: time.Hour, longest: 24 * time.Hour, renewable: true, passes: 25 * time.Hour, want: false, most: 500},
+		"an hour, and not again":         {life: time.Hour, passes: 2 * time.Hour, want: false, most: 500, warns: "cannot be renewed"},
+		"an hour, for a day at the most": {life: time.Hour, longest: 24 * time.Hour, renewable: true, passes: 25 * time.Hour, want: false, most: 500, warns: "end of its longest life"},
 		"the server is away for half of it": {
-			life: time.Hour, renewable: true, passes: 20 * time.Minute, want: true, most: 500,
+			life: time.Hour, renewable: true, passes: 20 * time.Minute, want: true, most: 500, warns: "tried again",
 			trouble: func(v *kmstest.Vault) { v.Always(kmstest.Status(http.StatusServiceUnavailable)) },
 		},
 	} {
@@ -38,14 +42,15 @@ func TestVaultToken(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := kmstest.NewVault()
 				at := server.Key()
+				token := server.Token(tc.life, tc.longest, tc.renewable)
+				var log bytes.Buffer
 				v, err := envelope.NewVault(envelope.VaultOptions{
-					Address: &url.URL{Scheme: "https", Host: "vault"}, Namespace: server.Namespace,
-					Token: envelope.FixedToken(server.Token(tc.life, tc.longest, tc.renewable)), Transport: kmstest.Transport{Server: server},
+					Address: &url.URL{Scheme: "https", Host: "vault"}, Namespace: server.Namespace, Log: slog.New(slog.NewTextHandler(&log, nil)),
+					Token: envelope.FixedToken(token), Transport: kmstest.Transport{Server: server},
 				})
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer v.Close()
 				if tc.trouble != nil {
 					tc.trouble(server)
 				}
@@ -59,6 +64,13 @@ func TestVaultToken(t *testing.T) {
 				}
 				if seen == 0 || seen > tc.most {
 					t.Errorf("%d requests in %v", seen, tc.passes)
+				}
+				if err := v.Close(); err != nil { // nobody writes to the log after that
+					t.Error(err)
+				}
+				text := log.String()
+				if !strings.Contains(text, tc.warns) || tc.warns == "" && text != "" || strings.Contains(text, token) {
+					t.Errorf("the log says:\n%s", text)
 				}
 			})
 		})

@@ -1,9 +1,7 @@
 package keyring
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
@@ -15,7 +13,7 @@ import (
 func (k *Keyring) Default() string { return k.deps.Default }
 
 // Probe tells whether a key would do as an organization's own, by wrapping and
-// unwrapping something with it: fault.Invalid if it would not, fault.Unavailable if
+// unwrapping something with it (envelope.Check): fault.Invalid if it would not, fault.Unavailable if
 // it gives no answer. An organization must not be locked out by a slip of the pen.
 func (k *Keyring) Probe(ctx context.Context, org tenant.OrgID, id string) error {
 	rec := envelope.Record{Org: string(org), Kind: "probe"}
@@ -23,20 +21,13 @@ func (k *Keyring) Probe(ctx context.Context, org tenant.OrgID, id string) error 
 	if err != nil {
 		return invalidKey(err, "is not among the keys that the operator lets this organization use")
 	}
-	key := c.KeyProvider // asked now, whatever it said before
-	dek := make([]byte, 32)
-	rand.Read(dek)
-	wrapped, err := key.Wrap(ctx, rec, dek)
-	var again []byte
-	if err == nil {
-		again, err = key.Unwrap(ctx, rec, wrapped)
-	}
+	err = envelope.Check(ctx, c.KeyProvider, rec) // asked now, whatever it said before
 	switch {
-	case err == nil && bytes.Equal(dek, again):
+	case err == nil:
 		c.heed(string(org), nil)
 		return nil
-	case err == nil, errors.Is(err, envelope.ErrTampered):
-		return invalidKey(err, "does not unwrap what it has wrapped")
+	case errors.Is(err, envelope.ErrUnfit), errors.Is(err, envelope.ErrTampered):
+		return invalidKey(err, "does not unwrap what it has wrapped, or not for its record alone")
 	case errors.Is(err, envelope.ErrKeyRefused):
 		return invalidKey(err, "may not be used by the gateway; it has to be allowed to encrypt and to decrypt with it")
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
-	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // Enqueue keeps an event to be published once the transaction has committed, in
@@ -50,49 +49,6 @@ func (s queries) Outbox(ctx context.Context, limit int) ([]Outboxed, error) {
 func (tx *Tx) Published(ctx context.Context, id string) error {
 	_, err := tx.q.ExecContext(ctx, `DELETE FROM outbox WHERE outbox_id = $1`, id)
 	return err
-}
-
-// Audit is one administrative act. Detail holds no secret.
-type Audit struct {
-	Org       tenant.OrgID
-	At        time.Time
-	Actor     string
-	Action    string // a verb on a noun, such as formation.create
-	Target    string
-	RequestID string
-	Detail    map[string]any
-}
-
-// AppendAudit writes an entry to the organization's audit trail.
-func (tx *Tx) AppendAudit(ctx context.Context, a Audit) error {
-	if a.Detail == nil {
-		a.Detail = map[string]any{}
-	}
-	detail, err := json.Marshal(a.Detail)
-	if err != nil {
-		return fmt.Errorf("encode audit detail: %w", err)
-	}
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO audit (org_id, audit_id, at, actor, action, target, request_id, detail)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		a.Org, newID(a.At), micros(a.At), a.Actor, a.Action, a.Target, a.RequestID, string(detail))
-	return err
-}
-
-// AuditTrail returns up to limit entries of an organization, oldest first, after
-// the entry with the given id.
-func (s queries) AuditTrail(ctx context.Context, org tenant.OrgID, limit int) ([]Audit, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT org_id, at, actor, action, target, request_id, detail
-		FROM audit WHERE org_id = $1 ORDER BY audit_id LIMIT $2`, org, limit)
-	return collect(rows, err, func(r row) (Audit, error) {
-		var a Audit
-		var at int64
-		var detail string
-		if err := r.Scan(&a.Org, &at, &a.Actor, &a.Action, &a.Target, &a.RequestID, &detail); err != nil {
-			return Audit{}, err
-		}
-		a.At = fromMicros(at)
-		return a, json.Unmarshal([]byte(detail), &a.Detail)
-	})
 }
 
 // newID is a key that sorts by time.

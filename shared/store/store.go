@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -26,12 +27,14 @@ var migrations embed.FS
 // Store is an open store whose tables are up to date.
 type Store struct {
 	queries
-	db *sqldb.DB
+	db      *sqldb.DB
+	audited atomic.Pointer[func()] // see OnAudit
 }
 
 // Tx is one transaction on the store.
 type Tx struct {
 	queries
+	audits bool // it has appended to an audit trail
 }
 
 // queries are the statements that run alike inside a transaction and outside.
@@ -77,9 +80,17 @@ func (s *Store) InTxOn(ctx context.Context, key tenant.Key, fn func(tx *Tx) erro
 }
 
 func (s *Store) inGroup(ctx context.Context, name string, fn func(tx *Tx) error) error {
-	return s.db.InGroup(ctx, name, func(q sqldb.Querier) error {
-		return fn(&Tx{queries{q: q, forUpdate: s.db.ForUpdate()}})
+	var audits bool
+	err := s.db.InGroup(ctx, name, func(q sqldb.Querier) error {
+		t := &Tx{queries: queries{q: q, forUpdate: s.db.ForUpdate()}}
+		err := fn(t)
+		audits = t.audits
+		return err
 	})
+	if hear := s.audited.Load(); err == nil && audits && hear != nil {
+		(*hear)()
+	}
+	return err
 }
 
 // Snapshot is the store as of one moment.

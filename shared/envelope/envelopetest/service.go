@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
@@ -32,6 +33,11 @@ type Service struct {
 // makes a new key.
 func RunService(t *testing.T, start func(t *testing.T) Service) {
 	Run(t, start(t).Open)
+	t.Run("it binds", func(t *testing.T) {
+		if err := envelope.Check(t.Context(), start(t).Open(t), mine); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("every byte counts", func(t *testing.T) {
 		s := start(t)
 		p := s.Open(t)
@@ -89,10 +95,19 @@ func RunService(t *testing.T, start func(t *testing.T) Service) {
 		t.Run("for good: "+name, func(t *testing.T) { unavailable(t, start(t), answer) })
 	}
 	for name, answer := range map[string]http.HandlerFunc{
-		"it never answers": kmstest.Hang, "it answers forever": kmstest.Endless, "it says something else": kmstest.Status(http.StatusOK),
+		"it never answers": kmstest.Hang, "it says something else": kmstest.Status(http.StatusOK),
 	} {
 		t.Run("for good: "+name, func(t *testing.T) { unavailable(t, start(t), answer) })
 	}
+	t.Run("for good: it answers forever", func(t *testing.T) {
+		var taken atomic.Int64
+		s := start(t)
+		unavailable(t, s, kmstest.Endless(&taken))
+		// What is on its way in the network comes on top of what is read.
+		if each := taken.Load() / int64(s.Faults.Seen()); each > 32<<20 {
+			t.Errorf("%d bytes of each answer were taken", each)
+		}
+	})
 	t.Run("it does not go where it is sent", func(t *testing.T) {
 		s := start(t)
 		x := newExchange(t, s)

@@ -4,6 +4,7 @@
 package kmstest
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -121,15 +123,17 @@ func Redirect(to string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusTemporaryRedirect) }
 }
 
-// Endless answers with more than anybody should read.
-func Endless(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	_, err := w.Write([]byte(`{"a":"`))
-	for chunk := make([]byte, 1<<16); err == nil && r.Context().Err() == nil; {
-		for i := range chunk {
-			chunk[i] = 'a'
+// Endless answers with more than anybody should read, and counts how much of it was
+// taken.
+func Endless(taken *atomic.Int64) http.HandlerFunc {
+	chunk := bytes.Repeat([]byte("a"), 1<<16)
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, err := w.Write([]byte(`{"a":"`))
+		for n := 0; err == nil && r.Context().Err() == nil; {
+			n, err = w.Write(chunk)
+			taken.Add(int64(n))
 		}
-		_, err = w.Write(chunk)
 	}
 }
 

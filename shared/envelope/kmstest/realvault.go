@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -37,7 +38,9 @@ func NewRealVault(t testing.TB) *RealVault {
 	if v.server, err = url.Parse(address); err != nil {
 		t.Fatal(err)
 	}
-	v.URL = listen(t, v.Before(httputil.NewSingleHostReverseProxy(v.server)))
+	proxy := httputil.NewSingleHostReverseProxy(v.server)
+	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // it would tell of every client that gives up
+	v.URL = listen(t, v.Before(proxy))
 	v.Admin(t, "POST", "sys/mounts/"+v.Mount, `{"type":"transit"}`)
 	t.Cleanup(func() { v.Admin(t, "DELETE", "sys/mounts/"+v.Mount, "") })
 	return v

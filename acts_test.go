@@ -1,0 +1,217 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	gateway "github.com/defenseunicorns/peat-gateway"
+	"github.com/defenseunicorns/peat-gateway/shared/change"
+	"github.com/defenseunicorns/peat-gateway/shared/delivery"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
+	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
+)
+
+// noAct is each route that changes something, or looks as if it did, and leaves no
+// entry, with the reason.
+var noAct = map[string]string{
+	"POST /orgs/{org}/cdc/sinks/preview":                         "it changes nothing",
+	"POST /orgs/{org}/formations/{app}/cdc/sinks/preview":        "it changes nothing",
+	"POST /orgs/{org}/formations/{app}/cdc/consumers/{name}/ack": "a receiver says how far it is, all the time; going back is an act",
+}
+
+// TestEveryActIsRecorded takes every route by which something is changed, and looks
+// for the entry it must leave: whose act it was, in which request.
+func TestEveryActIsRecorded(t *testing.T) {
+	w := newActs(t)
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer receiver.Close()
+	w.act("POST /orgs", "", `{"org_id":"acme","display_name":"Acme"}`)
+	w.act("PATCH /orgs/{org}", "", `{"display_name":"ACME"}`)
+	w.act("POST /orgs/{org}/formations", "", `{"app_id":"logistics"}`)
+	formation := tenant.Key{Org: "acme", App: "logistics"}
+	w.log(formation, 40)
+
+	ticket := w.act("POST /orgs/{org}/formations/{app}/sync-tickets", "", `{"peer_id":"p"}`)["ticket_id"]
+	w.act("DELETE /orgs/{org}/formations/{app}/sync-tickets/{ticket}", fmt.Sprint("ticket=", ticket), "")
+	consumer := "/orgs/{org}/formations/{app}/cdc/consumers/{name}"
+	w.act("PUT "+consumer, "name=c", `{"start":"now"}`)
+	w.act("PUT "+consumer, "name=c", `{"format":"raw"}`)
+	w.act("DELETE "+consumer, "name=c", "")
+	w.act("POST /orgs/{org}/cdc/signing-keys/rotate", "", `{}`)
+
+	for _, base := range []string{"/orgs/{org}/formations/{app}/cdc/sinks", "/orgs/{org}/cdc/sinks"} {
+		formations := ""
+		if base == "/orgs/{org}/cdc/sinks" {
+			formations = `"formations":["logistics"],`
+		}
+		made := w.act("POST "+base, "", `{"kind":"webhook",`+formations+`"config":{"url":"`+receiver.URL+`"}}`)
+		id := fmt.Sprint(made["sink_id"])
+		sink := "sink=" + id
+		w.act("PATCH "+base+"/{sink}", sink, `{"format":"both"}`)
+		w.act("POST "+base+"/{sink}/rotate-secret", sink, `{}`)
+		w.act("POST "+base+"/{sink}/test", sink, "")
+		w.act("POST "+base+"/{sink}/check", sink, "")
+		w.act("POST "+base+"/{sink}/pause", sink, "")
+		w.act("POST "+base+"/{sink}/resume", sink, "")
+		w.act("POST "+base+"/{sink}/disable", sink, `{"reason":"the test"}`)
+		for n, decision := range []string{"redrive", "skip", "purge"} {
+			held := w.park(formation, id, n)
+			w.act("POST "+base+"/{sink}/dead-letters/{id}/"+decision, sink+"&id="+held, "")
+			w.park(formation, id, 10+n)
+			w.act("POST "+base+"/{sink}/dead-letters/"+decision, sink, `{"all":true}`)
+		}
+		replay := w.act("POST "+base+"/{sink}/replays", sink, `{"formation":"logistics"}`)["replay_id"]
+		w.act("POST "+base+"/{sink}/replays/{replay}/cancel", fmt.Sprint(sink, "&replay=", replay), "")
+		w.act("DELETE "+base+"/{sink}", sink, "")
+	}
+	w.act("DELETE /orgs/{org}/formations/{app}", "", "")
+	w.act("DELETE /orgs/{org}", "", "")
+	w.complete()
+}
+
+// acts calls routes and looks at the audit trail.
+type acts struct {
+	t       *testing.T
+	handler http.Handler
+	store   *store.Store
+	routes  []web.Route
+	taken   map[string]bool
+	n       int
+}
+
+func newActs(t *testing.T) *acts {
+	t.Helper()
+	url := "sqlite:" + filepath.Join(t.TempDir(), "x.db")
+	host, err := gateway.NewHost(settings(t, map[string]string{"PEAT_DATABASE_URL": url, "PEAT_WEBHOOK_ALLOW": "127.0.0.0/8"}), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = host.Close() })
+	w := &acts{t: t, taken: map[string]bool{}}
+	var names []string
+	for _, e := range gateway.Catalog() {
+		p, err := e.Open(t.Context(), host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, ok := p.(io.Closer); ok {
+			t.Cleanup(func() { _ = c.Close() })
+		}
+		if r, ok := p.(gateway.Router); ok {
+			names = append(names, e.Name)
+			w.routes = append(w.routes, r.Routes()...)
+		}
+	}
+	if w.store, err = host.Store(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	serving, err := host.Open(t.Context(), names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = serving.Close() })
+	w.handler = serving
+	return w
+}
+
+// act takes a route, with acme and logistics and the given values in its path, and
+// fails unless that leaves an entry. It returns the answer.
+func (w *acts) act(pattern, values, body string) map[string]any {
+	w.t.Helper()
+	method, path, _ := strings.Cut(pattern, " ")
+	for value := range strings.SplitSeq("org=acme&app=logistics&"+values, "&") {
+		name, v, _ := strings.Cut(value, "=")
+		path = strings.ReplaceAll(path, "{"+name+"}", v)
+	}
+	w.n++
+	request := fmt.Sprintf("act-%d", w.n)
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer token")
+	r.Header.Set("X-Request-Id", request)
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	out := httptest.NewRecorder()
+	w.handler.ServeHTTP(out, r)
+	if out.Code >= 300 {
+		w.t.Fatalf("%s: %d: %s", pattern, out.Code, out.Body)
+	}
+	w.taken[pattern] = true
+	trail, err := w.store.AuditTrail(w.t.Context(), "acme", 1000)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	found := slices.ContainsFunc(trail, func(a store.Audit) bool {
+		return a.RequestID == request && a.Actor == "bootstrap-admin" && a.Action != "" && a.Target != ""
+	})
+	if !found {
+		w.t.Errorf("%s leaves no entry", pattern)
+	}
+	var answer map[string]any
+	_ = json.Unmarshal(out.Body.Bytes(), &answer) // some answer nothing
+	return answer
+}
+
+// complete fails for every route that was neither taken nor excused.
+func (w *acts) complete() {
+	w.t.Helper()
+	for _, r := range w.routes {
+		if strings.HasPrefix(r.Pattern, "GET ") || r.Need == web.Anyone || w.taken[r.Pattern] || noAct[r.Pattern] != "" {
+			continue
+		}
+		w.t.Errorf("%s changes something, and nothing here shows that this is recorded", r.Pattern)
+	}
+	for pattern := range noAct {
+		if !slices.ContainsFunc(w.routes, func(r web.Route) bool { return r.Pattern == pattern }) {
+			w.t.Errorf("there is no route %q", pattern)
+		}
+	}
+}
+
+// log gives a formation documents with one change each.
+func (w *acts) log(key tenant.Key, n int) {
+	w.t.Helper()
+	var batch []change.Settled
+	for i := range n {
+		batch = append(batch, change.Settled{
+			Change: change.Change{Hash: change.Hash{byte(i + 1)}, Raw: []byte{1}, Patches: []byte("[]")}, Document: fmt.Sprintf("d%d", i), Seq: 1,
+			ReceivedAt: time.Now(), Origin: change.Sync,
+		})
+	}
+	w.tx(func(ctx context.Context, tx *store.Tx) error {
+		_, err := tx.AppendChanges(ctx, key, batch)
+		return err
+	})
+}
+
+// park makes a dead letter of a document and returns its id.
+func (w *acts) park(key tenant.Key, sink string, n int) string {
+	w.t.Helper()
+	id := ulid.Make().String()
+	w.tx(func(ctx context.Context, tx *store.Tx) error {
+		return tx.SaveHeld(ctx, delivery.Held{
+			ID: id, Org: key.Org, App: key.App, Sink: sink, Document: fmt.Sprintf("d%d", n), FromSeq: 1, Hash: change.Hash{byte(n + 1)},
+			State: delivery.Parked, Since: time.Now(),
+		})
+	})
+	return id
+}
+
+func (w *acts) tx(fn func(context.Context, *store.Tx) error) {
+	w.t.Helper()
+	if err := w.store.InTx(w.t.Context(), func(tx *store.Tx) error { return fn(w.t.Context(), tx) }); err != nil {
+		w.t.Fatal(err)
+	}
+}
