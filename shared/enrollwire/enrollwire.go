@@ -1,15 +1,15 @@
-// Package enrollment is what a node and an authority say to each other when the
+// Package enrollwire is what a node and an authority say to each other when the
 // node wants a certificate, in the bytes of peat-mesh: a request, which is signed
 // by the node, and a response, which is only as good as the connection.
 //
-//	enrollment.go  what is said, and what is believed of it
+//	enrollwire.go  what is said, and what is believed of it
 //	request.go     the bytes of a request
 //	response.go    the bytes of a response
 //	frame.go       either of them on a stream
 //
 // What is not here: who may enroll (functions/enroll), and the certificates
 // themselves (shared/cert).
-package enrollment
+package enrollwire
 
 import (
 	"crypto/ed25519"

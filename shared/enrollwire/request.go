@@ -1,4 +1,4 @@
-package enrollment
+package enrollwire
 
 import (
 	"crypto/ed25519"

@@ -1,4 +1,4 @@
-package enrollment
+package enrollwire
 
 import (
 	"encoding/binary"
