@@ -42,6 +42,8 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("POST /orgs/{org}/formations", "", `{"app_id":"logistics"}`)
 	formation := tenant.Key{Org: "acme", App: "logistics"}
 	w.log(formation, 40)
+	w.act("PUT /orgs/{org}/key", "", `{"key_id":"`+w.key()+`"}`)
+	w.act("DELETE /orgs/{org}/key", "", "")
 
 	ticket := w.act("POST /orgs/{org}/formations/{app}/sync-tickets", "", `{"peer_id":"p"}`)["ticket_id"]
 	w.act("DELETE /orgs/{org}/formations/{app}/sync-tickets/{ticket}", fmt.Sprint("ticket=", ticket), "")
@@ -124,6 +126,22 @@ func newActs(t *testing.T) *acts {
 	t.Cleanup(func() { _ = serving.Close() })
 	w.handler = serving
 	return w
+}
+
+// key is the id of the gateway's own key, which an organization may have by name.
+func (w *acts) key() string {
+	w.t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "/orgs/acme/key", nil)
+	r.Header.Set("Authorization", "Bearer token")
+	answer := httptest.NewRecorder()
+	w.handler.ServeHTTP(answer, r)
+	var out struct {
+		ID string `json:"key_id"`
+	}
+	if err := json.Unmarshal(answer.Body.Bytes(), &out); err != nil || out.ID == "" {
+		w.t.Fatalf("%d %s", answer.Code, answer.Body)
+	}
+	return out.ID
 }
 
 // act takes a route, with acme and logistics and the given values in its path, and
