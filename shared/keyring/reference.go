@@ -39,7 +39,7 @@ func ParseAllowance(text string) (Allowance, error) {
 		kind, name, found := strings.Cut(r.key, ":")
 		switch {
 		case !found || name == "" || !isKind(kind):
-			return Allowance{}, fmt.Errorf("%q names no key: it would begin with local:, awskms: or vault:", entry)
+			return Allowance{}, fmt.Errorf("%q names no key, which would begin with local, awskms or vault and a colon", entry)
 		case strings.Contains(strings.TrimSuffix(r.key, "*"), "*"):
 			return Allowance{}, fmt.Errorf("%q has a * that is not at its end", entry)
 		case strings.HasSuffix(r.key, orgMark+"*"):
