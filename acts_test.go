@@ -2,6 +2,8 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,6 +18,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	gateway "github.com/defenseunicorns/peat-gateway"
+	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -42,8 +45,14 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("POST /orgs/{org}/formations", "", `{"app_id":"logistics"}`)
 	formation := tenant.Key{Org: "acme", App: "logistics"}
 	w.log(formation, 40)
-	w.act("PUT /orgs/{org}/key", "", `{"key_id":"`+w.key()+`"}`)
+
+	w.act("PUT /orgs/{org}/key", "", fmt.Sprintf(`{"key_id":%q}`, w.get("/orgs/acme/key")["key_id"]))
 	w.act("DELETE /orgs/{org}/key", "", "")
+	w.act("PATCH /orgs/{org}/formations/{app}", "", `{"enrollment_policy":"strict"}`)
+	w.act("POST /orgs/{org}/formations/{app}/suspend", "", `{}`)
+	w.act("POST /orgs/{org}/formations/{app}/resume", "", `{}`)
+	w.tokens()
+	w.certificates(formation)
 
 	ticket := w.act("POST /orgs/{org}/formations/{app}/sync-tickets", "", `{"peer_id":"p"}`)["ticket_id"]
 	w.act("DELETE /orgs/{org}/formations/{app}/sync-tickets/{ticket}", fmt.Sprint("ticket=", ticket), "")
@@ -52,6 +61,13 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("PUT "+consumer, "name=c", `{"format":"raw"}`)
 	w.act("DELETE "+consumer, "name=c", "")
 	w.act("POST /orgs/{org}/cdc/signing-keys/rotate", "", `{}`)
+
+	enrollment := "/orgs/{org}/formations/{app}/enrollment/tokens"
+	token := fmt.Sprint("token=", w.act("POST "+enrollment, "", `{"label":"a"}`)["token_id"])
+	w.act("POST "+enrollment+"/{token}/revoke", token, `{"certificates":true}`)
+	w.act("DELETE "+enrollment+"/{token}", token, "")
+	token = fmt.Sprint("token=", w.act("POST /orgs/{org}/tokens", "", `{"label":"a","role":"viewer"}`)["token_id"])
+	w.act("POST /orgs/{org}/tokens/{token}/revoke", token, "")
 
 	for _, base := range []string{"/orgs/{org}/formations/{app}/cdc/sinks", "/orgs/{org}/cdc/sinks"} {
 		formations := ""
@@ -81,6 +97,55 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("DELETE /orgs/{org}/formations/{app}", "", "")
 	w.act("DELETE /orgs/{org}", "", "")
 	w.complete()
+}
+
+// tokens takes the routes of both kinds of tokens.
+func (w *acts) tokens() {
+	w.t.Helper()
+	enrollment := "/orgs/{org}/formations/{app}/enrollment/tokens"
+	made := fmt.Sprint("token=", w.act("POST "+enrollment, "", `{"label":"trucks"}`)["token_id"])
+	w.act("POST "+enrollment+"/{token}/revoke", made, `{}`)
+	w.act("DELETE "+enrollment+"/{token}", made, "")
+	made = fmt.Sprint("token=", w.act("POST /orgs/{org}/tokens", "", `{"label":"exporter","role":"viewer"}`)["token_id"])
+	w.act("POST /orgs/{org}/tokens/{token}/revoke", made, "")
+}
+
+// certificates takes the routes of certificates and of the authorities that sign them.
+func (w *acts) certificates(key tenant.Key) {
+	w.t.Helper()
+	base := "/orgs/{org}/formations/{app}"
+	private := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	public := private.Public().(ed25519.PublicKey)
+	at := time.Now().Truncate(time.Millisecond)
+	possession := authority.Possession{
+		Purpose: authority.ForIssue, Key: key, MeshID: fmt.Sprint(w.get("/orgs/acme/formations/logistics")["mesh_id"]), NodeID: "n1", Subject: public, At: at,
+	}
+	order, err := json.Marshal(map[string]any{
+		"public_key": hex.EncodeToString(public), "node_id": "n1",
+		"proof": map[string]any{"timestamp_ms": at.UnixMilli(), "signature": hex.EncodeToString(ed25519.Sign(private, possession.Message()))},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	serial := w.act("POST "+base+"/certificates", "", string(order))["serial"]
+	w.act("POST "+base+"/certificates/{serial}/revoke", fmt.Sprint("serial=", serial), `{"reason":"device_lost"}`)
+	w.act("POST "+base+"/authority/prepare", "", "")
+	w.act("POST "+base+"/authority/activate", "", "")
+	w.act("POST "+base+"/authority/retire", "", `{"authority_id":"genesis","force":true}`)
+	w.act("POST "+base+"/authority/prepare", "", "")
+	next := w.get("/orgs/acme/formations/logistics/authority")
+	w.act("POST "+base+"/authority/taint", "", fmt.Sprintf(`{"authority_id":%q,"reason":"stolen"}`, activeOf(next)))
+}
+
+// activeOf is the id of the authority that signs.
+func activeOf(answer map[string]any) any {
+	list, _ := answer["items"].([]any)
+	for _, item := range list {
+		if a, ok := item.(map[string]any); ok && a["state"] == "active" {
+			return a["authority_id"]
+		}
+	}
+	return nil
 }
 
 // acts calls routes and looks at the audit trail.
@@ -128,22 +193,6 @@ func newActs(t *testing.T) *acts {
 	return w
 }
 
-// key is the id of the gateway's own key, which an organization may have by name.
-func (w *acts) key() string {
-	w.t.Helper()
-	r := httptest.NewRequest(http.MethodGet, "/orgs/acme/key", nil)
-	r.Header.Set("Authorization", "Bearer token")
-	answer := httptest.NewRecorder()
-	w.handler.ServeHTTP(answer, r)
-	var out struct {
-		ID string `json:"key_id"`
-	}
-	if err := json.Unmarshal(answer.Body.Bytes(), &out); err != nil || out.ID == "" {
-		w.t.Fatalf("%d %s", answer.Code, answer.Body)
-	}
-	return out.ID
-}
-
 // act takes a route, with acme and logistics and the given values in its path, and
 // fails unless that leaves an entry. It returns the answer.
 func (w *acts) act(pattern, values, body string) map[string]any {
@@ -155,17 +204,7 @@ func (w *acts) act(pattern, values, body string) map[string]any {
 	}
 	w.n++
 	request := fmt.Sprintf("act-%d", w.n)
-	r := httptest.NewRequest(method, path, strings.NewReader(body))
-	r.Header.Set("Authorization", "Bearer token")
-	r.Header.Set("X-Request-Id", request)
-	if body != "" {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	out := httptest.NewRecorder()
-	w.handler.ServeHTTP(out, r)
-	if out.Code >= 300 {
-		w.t.Fatalf("%s: %d: %s", pattern, out.Code, out.Body)
-	}
+	answer := w.call(method, path, body, request)
 	w.taken[pattern] = true
 	trail, err := w.store.AuditTrail(w.t.Context(), "acme", 1000)
 	if err != nil {
@@ -176,6 +215,28 @@ func (w *acts) act(pattern, values, body string) map[string]any {
 	})
 	if !found {
 		w.t.Errorf("%s leaves no entry", pattern)
+	}
+	return answer
+}
+
+func (w *acts) get(path string) map[string]any {
+	w.t.Helper()
+	return w.call("GET", path, "", "looking")
+}
+
+// call makes a request as the administrator and returns the answer.
+func (w *acts) call(method, path, body, request string) map[string]any {
+	w.t.Helper()
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer token")
+	r.Header.Set("X-Request-Id", request)
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	out := httptest.NewRecorder()
+	w.handler.ServeHTTP(out, r)
+	if out.Code >= 300 {
+		w.t.Fatalf("%s %s: %d: %s", method, path, out.Code, out.Body)
 	}
 	var answer map[string]any
 	_ = json.Unmarshal(out.Body.Bytes(), &answer) // some answer nothing

@@ -79,15 +79,21 @@ func openFederation(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	key, err := h.TokenKey()
+	if err != nil {
+		return nil, err
+	}
 	notify, err := h.Notify(ctx)
 	if err != nil {
 		return nil, err
 	}
-	key, err := h.AuditKey()
+	audits, err := h.AuditKey()
 	if err != nil {
 		return nil, err
 	}
-	return federation.New(federation.Deps{Store: st, Notify: notify, Key: key, Log: h.Log, Now: time.Now}), nil
+	return federation.New(federation.Deps{
+		Store: st, Tokens: key, Random: rand.Reader, Notify: notify, Key: audits, Log: h.Log, Now: time.Now,
+	}), nil
 }
 
 func openEnroll(ctx context.Context, h *Host) (Part, error) {

@@ -23,6 +23,7 @@ func settings(t *testing.T, more map[string]string) *env.Reader {
 		"PEAT_DATABASE_URL":   "sqlite:" + filepath.Join(dir, "x.db"),
 		"PEAT_KEK_FILE":       filepath.Join(dir, "kek"),
 		"PEAT_AUDIT_KEY_FILE": filepath.Join(dir, "audit-key"),
+		"PEAT_TOKEN_KEY_FILE": filepath.Join(dir, "token-key"),
 		"PEAT_ADMIN_TOKEN":    "token",
 		"K_SINK":              "http://127.0.0.1:1/",
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
@@ -24,6 +26,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/telemetry"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 )
 
@@ -32,10 +35,13 @@ import (
 type Settings struct {
 	Function        string
 	DatabaseURL     env.Secret
+	MigrationURL    env.Secret
 	Keys            KeySettings
 	AdminToken      env.Secret
 	AuditKey        env.Secret
 	AuditKeyFile    string
+	TokenKey        env.Secret
+	TokenKeyFile    string
 	Broker          string
 	PublicURL       *url.URL
 	Holder          string
@@ -59,13 +65,16 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 	ladder := delivery.DefaultLadder()
 	hostname, _ := os.Hostname() // only a default; Knative sets HOSTNAME to the pod's name
 	s := Settings{
-		Function:    e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
-		DatabaseURL: e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
-		Keys:        readKeys(e),
-		AdminToken:  e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
+		Function:     e.String("PEAT_FUNCTION", "", "which function of the catalog this process is"),
+		DatabaseURL:  e.Secret("PEAT_DATABASE_URL", "where everything is kept: sqlite:PATH or postgres://…"),
+		MigrationURL: e.Secret("PEAT_MIGRATION_DATABASE_URL", "the same Postgres database as the owner of the tables, for migrations; default: PEAT_DATABASE_URL"),
+		Keys:         readKeys(e),
+		AdminToken:   e.Secret("PEAT_ADMIN_TOKEN", "bearer token of the first administrator; without it no administration"),
 		AuditKey: e.Secret("PEAT_AUDIT_KEY",
 			"key that signs audit trails, 64 hexadecimal characters; older ones may follow it, with commas between them"),
 		AuditKeyFile:   e.String("PEAT_AUDIT_KEY_FILE", "", "file that holds PEAT_AUDIT_KEY instead; made if it is not there"),
+		TokenKey:       e.Secret("PEAT_TOKEN_KEY", "key under which tokens are hashed, 64 hexadecimal characters; older ones after it, with commas between them; without it there are no service tokens"),
+		TokenKeyFile:   e.String("PEAT_TOKEN_KEY_FILE", "", "file that holds PEAT_TOKEN_KEY instead; made if it is not there"),
 		Broker:         e.String("K_SINK", "", "address of the broker that takes events; Knative sets it"),
 		PublicURL:      e.URL("PEAT_PUBLIC_URL", "", "how peers reach the watcher; default: as the caller of the API reached it", "http", "https"),
 		Holder:         e.String("HOSTNAME", hostname, "name of this replica in leases"),
@@ -128,6 +137,7 @@ type Host struct {
 	tracing *telemetry.Tracing
 	store   *store.Store
 	keys    *keyring.Keyring
+	tokens  token.Key
 	local   *bus.Local // set by Dev: events stay in this process
 	bus     bus.Publisher
 	relay   *relay
@@ -168,7 +178,7 @@ func (h *Host) Store(ctx context.Context) (*store.Store, error) {
 	if h.Settings.DatabaseURL.Reveal() == "" {
 		return nil, errors.New("PEAT_DATABASE_URL is not set")
 	}
-	st, err := store.Open(ctx, h.Settings.DatabaseURL.Reveal())
+	st, err := store.OpenOwned(ctx, h.Settings.DatabaseURL.Reveal(), cmp.Or(h.Settings.MigrationURL.Reveal(), h.Settings.DatabaseURL.Reveal()))
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
@@ -214,6 +224,48 @@ func (h *Host) Keys(ctx context.Context) (*keyring.Keyring, error) {
 	h.keys = keys
 	h.closes = append(h.closes, closeKeys)
 	return h.keys, nil
+}
+
+// TokenKey is the key under which tokens are hashed.
+func (h *Host) TokenKey() (token.Key, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tokens.IsSet() {
+		return h.tokens, nil
+	}
+	var err error
+	switch {
+	case h.Settings.TokenKey.IsSet():
+		h.tokens, err = token.ParseKey(h.Settings.TokenKey.Reveal())
+	case h.Settings.TokenKeyFile != "":
+		h.tokens, err = token.LoadOrCreateKey(h.Settings.TokenKeyFile)
+	default:
+		return token.Key{}, errors.New("PEAT_TOKEN_KEY or PEAT_TOKEN_KEY_FILE is not set")
+	}
+	if err != nil {
+		return token.Key{}, fmt.Errorf("token key: %w", err)
+	}
+	return h.tokens, nil
+}
+
+// Gate is who lets callers in. Without a token key that is whoever has the
+// administrator's token, and nobody else: so it was before there were others.
+func (h *Host) Gate(ctx context.Context) (access.Gate, error) {
+	gate := access.Gate{Bootstrap: access.NewBootstrap(h.Settings.AdminToken.Reveal())}
+	if !h.Settings.TokenKey.IsSet() && h.Settings.TokenKeyFile == "" {
+		h.Log.Warn("PEAT_TOKEN_KEY is not set: service tokens are not taken here")
+		return gate, nil
+	}
+	key, err := h.TokenKey()
+	if err != nil {
+		return gate, err
+	}
+	st, err := h.Store(ctx)
+	if err != nil {
+		return gate, err
+	}
+	gate.Services = access.NewChecker(access.CheckerDeps{Directory: st, Key: key, Log: h.Log, Now: time.Now})
+	return gate, nil
 }
 
 // Bus is where events go.

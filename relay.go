@@ -64,15 +64,41 @@ func (r *relay) flush(ctx context.Context) error {
 		if err != nil || len(waiting) == 0 {
 			return err
 		}
-		for _, o := range waiting {
-			if err := r.publisher.Publish(ctx, o.Event); err != nil {
-				return err
-			}
-			if err := r.store.InTx(ctx, func(tx *store.Tx) error { return tx.Published(ctx, o.ID) }); err != nil {
+		sent, err := r.publish(ctx, waiting)
+		// What is out is removed together, whatever became of the rest: a commit for
+		// each event would cost more than what it was about.
+		if removeErr := r.remove(ctx, sent); err == nil {
+			err = removeErr
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// publish sends events in their order, and returns the ids of those that are out.
+func (r *relay) publish(ctx context.Context, waiting []store.Outboxed) (sent []string, err error) {
+	for _, o := range waiting {
+		if err := r.publisher.Publish(ctx, o.Event); err != nil {
+			return sent, err
+		}
+		sent = append(sent, o.ID)
+	}
+	return sent, nil
+}
+
+func (r *relay) remove(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return r.store.InTx(ctx, func(tx *store.Tx) error {
+		for _, id := range ids {
+			if err := tx.Published(ctx, id); err != nil {
 				return err
 			}
 		}
-	}
+		return nil
+	})
 }
 
 func (r *relay) close() error {

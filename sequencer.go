@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +22,9 @@ type sequencer struct {
 	signal chan struct{}
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting map[tenant.OrgID]bool // organizations that have entries to link
 }
 
 const (
@@ -27,17 +32,22 @@ const (
 	// the hundred.
 	sequencerRest    = 200 * time.Millisecond
 	sequencerTimeout = 30 * time.Second
+	// sequencerReach is longer than any request takes. What is older the sweep finds.
+	sequencerReach = time.Minute
 )
 
 func startSequencer(st *store.Store, log *slog.Logger) *sequencer {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &sequencer{store: st, log: log, signal: make(chan struct{}, 1), stop: stop}
+	s := &sequencer{store: st, log: log, signal: make(chan struct{}, 1), stop: stop, waiting: map[tenant.OrgID]bool{}}
 	st.OnAudit(s.wake)
 	s.wg.Go(func() { s.run(ctx) })
 	return s
 }
 
-func (s *sequencer) wake() {
+func (s *sequencer) wake(org tenant.OrgID) {
+	s.mu.Lock()
+	s.waiting[org] = true
+	s.mu.Unlock()
 	select {
 	case s.signal <- struct{}{}:
 	default:
@@ -67,22 +77,23 @@ func (s *sequencer) run(ctx context.Context) {
 func (s *sequencer) link(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sequencerTimeout)
 	defer cancel()
-	for more := true; more; {
-		more = false
-		for org := tenant.OrgID(""); ; {
-			next, err := s.store.NextUnlinked(ctx, org)
+	s.mu.Lock()
+	orgs := slices.Sorted(maps.Keys(s.waiting))
+	clear(s.waiting)
+	s.mu.Unlock()
+	since := time.Now().Add(-sequencerReach)
+	for len(orgs) > 0 {
+		var more []tenant.OrgID
+		for _, org := range orgs {
+			n, err := s.store.LinkAudit(ctx, org, since)
 			if err != nil {
 				return err
 			}
-			if next == "" {
-				break
+			if n > 0 {
+				more = append(more, org)
 			}
-			n, err := s.store.LinkAudit(ctx, next)
-			if err != nil {
-				return err
-			}
-			org, more = next, more || n > 0
 		}
+		orgs = more
 	}
 	return nil
 }

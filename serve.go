@@ -44,7 +44,7 @@ func (h *Host) Open(ctx context.Context, names ...string) (*Serving, error) {
 		}
 		s.parts[name], s.order = part, append(s.order, name)
 	}
-	if err := s.mount(); err != nil {
+	if err := s.mount(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -60,7 +60,7 @@ func Names() []string {
 }
 
 // mount builds the handler: the functions' routes, the event door, health and metrics.
-func (s *Serving) mount() error {
+func (s *Serving) mount(ctx context.Context) error {
 	var routes []web.Route
 	var hears []bus.Subscription
 	for _, name := range s.order {
@@ -69,14 +69,27 @@ func (s *Serving) mount() error {
 		}
 		hears = append(hears, s.parts[name].Events()...)
 	}
-	token := s.host.Settings.AdminToken.Reveal()
-	if token == "" && slices.ContainsFunc(routes, func(r web.Route) bool { return r.Need != web.Anyone }) {
-		return errors.New("PEAT_ADMIN_TOKEN is not set: nobody could administer this gateway, so it does not start")
+	// Without routes that need somebody nobody has to be found out about, and no key is asked for.
+	authorize := access.NewBootstrap("").Authorize
+	if slices.ContainsFunc(routes, func(r web.Route) bool { return r.Need != web.Anyone }) {
+		if !s.host.Settings.AdminToken.IsSet() {
+			return errors.New("PEAT_ADMIN_TOKEN is not set: nobody could administer this gateway, so it does not start")
+		}
+		gate, err := s.host.Gate(ctx)
+		if err != nil {
+			return err
+		}
+		authorize = gate.Authorize
 	}
 	routes = append(routes, openapi.Routes()...)
 	routes = append(routes, s.operations()...)
+	st, err := s.host.claims(ctx, routes)
+	if err != nil {
+		return err
+	}
 	api := web.Mux(routes, web.Options{
-		Log: s.host.Log, Authorize: access.NewBootstrap(token).Authorize, Observe: s.host.Metrics.Request, Tracer: s.host.Tracer(),
+		Claims: st, Caller: access.NameOf, OnceSecret: []byte(s.host.Settings.AdminToken.Reveal()),
+		Log: s.host.Log, Authorize: authorize, Recheck: access.Freshness, Observe: s.host.Metrics.Request, Tracer: s.host.Tracer(),
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/", api)
@@ -86,6 +99,15 @@ func (s *Serving) mount() error {
 	}
 	s.Handler = mux
 	return nil
+}
+
+// claims is where requests are remembered that are to be carried out once; nil where
+// no route takes such.
+func (h *Host) claims(ctx context.Context, routes []web.Route) (web.Claims, error) {
+	if !slices.ContainsFunc(routes, func(r web.Route) bool { return r.Once }) {
+		return nil, nil
+	}
+	return h.Store(ctx)
 }
 
 // operations are the doors for whoever runs the gateway.

@@ -23,6 +23,19 @@ import (
 func fill(b *testing.B, g *gateway, env []string, keys []tenant.Key, documents, changes int) {
 	b.Helper()
 	g.kill()
+	st := openStore(b, g, env)
+	for _, key := range keys {
+		fillOne(b, st, key, documents, changes)
+	}
+	if err := st.Close(); err != nil {
+		b.Fatal(err)
+	}
+	g.start()
+}
+
+// openStore opens the store of a gateway.
+func openStore(b *testing.B, g *gateway, env []string) *store.Store {
+	b.Helper()
 	url := "sqlite:" + filepath.Join(g.dir, "gateway.db")
 	for _, e := range env {
 		if v, ok := strings.CutPrefix(e, "PEAT_DATABASE_URL="); ok {
@@ -33,13 +46,7 @@ func fill(b *testing.B, g *gateway, env []string, keys []tenant.Key, documents, 
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, key := range keys {
-		fillOne(b, st, key, documents, changes)
-	}
-	if err := st.Close(); err != nil {
-		b.Fatal(err)
-	}
-	g.start()
+	return st
 }
 
 func fillOne(b *testing.B, st *store.Store, key tenant.Key, documents, changes int) {
@@ -88,6 +95,6 @@ func (g *gateway) roomy(org string) {
 	g.t.Helper()
 	g.do("POST", "/orgs", map[string]any{"org_id": org, "display_name": org, "quotas": map[string]any{
 		"max_formations": 100_000, "max_peers_per_formation": 100_000, "max_documents_per_formation": 10_000_000,
-		"max_cdc_sinks": 100_000, "max_enrollments_per_hour": 100_000,
+		"max_cdc_sinks": 100_000, "max_enrollments_per_hour": 1_000_000_000,
 	}}, nil, 201)
 }

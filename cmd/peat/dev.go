@@ -144,6 +144,7 @@ func devSettings(dir, token, natsURL string) func(string) (string, bool) {
 		"PEAT_DATABASE_URL":   "sqlite:" + filepath.Join(dir, "gateway.db"),
 		"PEAT_KEK_FILE":       filepath.Join(dir, "kek"),
 		"PEAT_AUDIT_KEY_FILE": filepath.Join(dir, "audit-key"),
+		"PEAT_TOKEN_KEY_FILE": filepath.Join(dir, "token-key"),
 		"PEAT_FILE_SINK_DIR":  filepath.Join(dir, "sinks"),
 		"PEAT_NATS_URL":       natsURL,
 		// Receivers under development listen on this machine or near it.

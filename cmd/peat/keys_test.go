@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/genesis"
@@ -234,7 +235,7 @@ func TestImportRefuses(t *testing.T) {
 			path := write(t, filepath.Join(dir, "files", strings.ReplaceAll(name, " ", "-")), tc.content)
 			args := slices.Concat([]string{"import", "--org", "acme", "--app", "logistics"}, tc.args, []string{path})
 			d.says(tc.says, d.run(tc.code, args...))
-			if u, err := d.store.Usage(t.Context(), "acme"); err != nil || u.Formations != 0 {
+			if u, err := d.store.Usage(t.Context(), "acme", time.Now()); err != nil || u.Formations != 0 {
 				t.Errorf("%+v, %v", u, err)
 			}
 		})

@@ -43,6 +43,11 @@ func (f *Function) keep(ctx context.Context, tx *store.Tx, o order, c authority.
 	if err := f.bind(ctx, tx, o, c, a, &ledger); err != nil {
 		return c, err
 	}
+	if o.replaces == "" {
+		if err := tx.TakeEnrollment(ctx, o.key.Org, c.IssuedAt); err != nil {
+			return c, err
+		}
+	}
 	ledger.Issued++
 	c.Number = ledger.Issued
 	if err := tx.AddCertificate(ctx, c); err != nil {
@@ -119,7 +124,7 @@ func (f *Function) bind(ctx context.Context, tx *store.Tx, o order, c authority.
 				return err
 			}
 			if ledger.Nodes -= freed; ledger.Nodes > a.Quotas.MaxPeersPerFormation {
-				return fault.Exhausted.New("the organization's quota max_peers_per_formation is %d", a.Quotas.MaxPeersPerFormation)
+				return tenant.Exceeded(tenant.MaxPeersPerFormation, a.Quotas.MaxPeersPerFormation)
 			}
 		}
 	} else if bytes.Equal(a.Node.Subject, o.subject) && a.Node.Until.After(n.Until) {

@@ -21,7 +21,7 @@ type entry struct {
 
 func (e entry) String() string { return fmt.Sprintf("%d %s", e.Seq, e.Action) }
 
-func TestContract(t *testing.T) {
+func TestContractOfTheTrail(t *testing.T) {
 	w := newWorld(t)
 	w.org("acme")
 	w.now = w.now.Add(time.Second)

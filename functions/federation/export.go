@@ -137,8 +137,13 @@ func (x *exporter) run(ctx context.Context) error {
 	}
 }
 
-// breakOff ends the connection, so that nobody takes a part for the whole.
+// breakOff ends the connection, so that nobody takes a part for the whole. If the
+// request itself has ended there is nobody, or somebody who may not have it any more;
+// the first line says in any case what is missing.
 func (x *exporter) breakOff(ctx context.Context, at uint64, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	x.f.Log.ErrorContext(ctx, "audit export broken off", "org", x.t.org, "at", at, "err", err)
 	panic(http.ErrAbortHandler)
 }

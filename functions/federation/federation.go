@@ -2,6 +2,8 @@
 // what: tokens, and the audit trail of every administrative act.
 //
 //	federation.go  doors
+//	token.go       enrollment tokens: make, list, revoke, delete
+//	service.go     service tokens of an organization: make, list, revoke
 //	audit.go       the audit trail: who looks at which, search
 //	export.go      a trail as lines that can be checked without the gateway
 //	heads.go       linking and signing
@@ -11,19 +13,27 @@
 package federation
 
 import (
+	"io"
 	"log/slog"
+	"net/http"
+	"slices"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // Deps is everything this function needs, and nothing it does not.
 type Deps struct {
 	Store  *store.Store
+	Tokens token.Key // under which tokens are hashed
+	Random io.Reader // of tokens
 	Notify func()    // says that the outbox holds something; it must not wait
 	Key    audit.Key // signs the heads of audit trails
 	Log    *slog.Logger
@@ -38,7 +48,7 @@ func New(d Deps) *Function { return &Function{d} }
 
 // Routes are the doors.
 func (f *Function) Routes() []web.Route {
-	return []web.Route{
+	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), []web.Route{
 		{Pattern: "GET /orgs/{org}/audit", Need: web.Viewer, Handle: f.listEntries(f.ownTrail)},
 		{Pattern: "GET /orgs/{org}/audit/export", Need: web.Viewer, Handle: f.exportTrail(f.ownTrail), Stream: true},
 		{Pattern: "GET /orgs/{org}/audit/heads", Need: web.Viewer, Handle: f.listHeads(f.ownTrail)},
@@ -48,10 +58,28 @@ func (f *Function) Routes() []web.Route {
 		{Pattern: "GET /audit/{org}", Need: web.GatewayAdmin, Handle: f.listEntries(f.wholeTrail)},
 		{Pattern: "GET /audit/{org}/export", Need: web.GatewayAdmin, Handle: f.exportTrail(f.wholeTrail), Stream: true},
 		{Pattern: "GET /audit/{org}/heads", Need: web.GatewayAdmin, Handle: f.listHeads(f.wholeTrail)},
-	}
+	})
 }
 
 // Events is what it hears: the sweep.
 func (f *Function) Events() []bus.Subscription {
 	return []bus.Subscription{{Type: event.PingType, Handle: f.onPing}}
+}
+
+// act begins the audit entry of what the request's caller does.
+func (f *Function) act(r *http.Request, org tenant.OrgID, action, target string, detail map[string]any) store.Audit {
+	return store.Audit{
+		Org: org, At: f.Now(), Actor: access.FromContext(r.Context()).Name, Action: action, Target: target,
+		RequestID: web.RequestID(r.Context()), Detail: detail,
+	}
+}
+
+// keyOf reads the path. A name that cannot exist is simply not found.
+func keyOf(r *http.Request) (tenant.Key, error) {
+	org, err := web.Path(r, "org", tenant.ParseOrgID)
+	if err != nil {
+		return tenant.Key{}, err
+	}
+	app, err := web.Path(r, "app", tenant.ParseAppID)
+	return tenant.Key{Org: org, App: app}, err
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
-const token = "the-admin-token"
+const trailReader = "the-admin-token"
 
 // world is the function on a store of its own.
 type world struct {
@@ -65,14 +65,14 @@ func (w *world) use(keys string) {
 	w.function = federation.New(federation.Deps{
 		Store: w.store, Notify: func() {}, Key: key, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now },
 	})
-	mux := web.Mux(w.function.Routes(), web.Options{Authorize: access.NewBootstrap(token).Authorize})
+	mux := web.Mux(w.function.Routes(), web.Options{Authorize: access.NewBootstrap(trailReader).Authorize})
 	w.Handler = openapitest.New(w.t).Handler(w.t, mux)
 }
 
 func (w *world) get(path string, status int) []byte {
 	w.t.Helper()
 	r := httptest.NewRequest("GET", path, nil)
-	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Authorization", "Bearer "+trailReader)
 	out := httptest.NewRecorder()
 	w.ServeHTTP(out, r)
 	if out.Code != status {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 
@@ -61,7 +62,7 @@ func (f *Function) onPing(ctx context.Context, _ cloudevents.Event) error {
 // linkAll links all entries of an organization that wait for it.
 func (f *Function) linkAll(ctx context.Context, org tenant.OrgID) error {
 	for {
-		if n, err := f.Store.LinkAudit(ctx, org); err != nil || n == 0 {
+		if n, err := f.Store.LinkAudit(ctx, org, time.Time{}); err != nil || n == 0 {
 			return err
 		}
 	}

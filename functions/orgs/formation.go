@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net/http"
 
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/genesis"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/faultpoint"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -53,15 +56,18 @@ func (f *Function) postFormation(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	faultpoint.Hit("create/sealed")
 	formation := tenant.Formation{
 		Org: org, App: app, MeshID: root.MeshID(), Policy: policy, State: tenant.Active,
-		AuthorityPublicKey: root.AuthorityPublicKey(), CreatedAt: now,
+		AuthorityPublicKey: root.AuthorityPublicKey(), CreatedAt: now, Revision: 1,
 	}
 	if err := f.Store.InTx(r.Context(), func(tx *store.Tx) error { return f.keep(tx, r, formation, sealed) }); err != nil {
 		return err
 	}
+	faultpoint.Hit("create/committed")
 	f.Notify()
 	w.Header().Set("Location", event.FormationSource(org, app))
+	web.SetETag(w, tag(formation.Revision))
 	return web.WriteJSON(w, http.StatusCreated, wireFormation(formation))
 }
 
@@ -75,21 +81,28 @@ func (f *Function) keep(tx *store.Tx, r *http.Request, formation tenant.Formatio
 	if err := tx.CreateFormation(ctx, formation); err != nil {
 		return err
 	}
-	usage, err := tx.Usage(ctx, key.Org)
+	faultpoint.Hit("create/row")
+	n, err := tx.CountFormations(ctx, key.Org)
 	if err != nil {
 		return err
 	}
-	if usage.Formations > org.Quotas.MaxFormations {
-		return fault.Exhausted.New("the organization's quota max_formations is %d", org.Quotas.MaxFormations)
+	if n > org.Quotas.MaxFormations {
+		return tenant.Exceeded(tenant.MaxFormations, org.Quotas.MaxFormations)
 	}
 	if err := tx.PutGenesis(ctx, key, sealed); err != nil {
 		return err
 	}
+	faultpoint.Hit("create/genesis")
 	detail := map[string]any{"mesh_id": formation.MeshID, "enrollment_policy": formation.Policy}
 	if err := tx.AppendAudit(ctx, f.audit(r, key.Org, "formation.create", string(key.App), detail)); err != nil {
 		return err
 	}
-	return tx.Enqueue(ctx, event.FormationCreated(formation, f.Now()))
+	faultpoint.Hit("create/audited")
+	if err := tx.Enqueue(ctx, event.FormationCreated(formation, f.Now())); err != nil {
+		return err
+	}
+	faultpoint.Hit("create/told")
+	return nil
 }
 
 func (f *Function) listFormations(w http.ResponseWriter, r *http.Request) error {
@@ -101,7 +114,11 @@ func (f *Function) listFormations(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
-	formations, err := f.Store.Formations(r.Context(), org, tenant.AppID(page.After), page.Limit+1)
+	state, err := stateOf(r)
+	if err != nil {
+		return err
+	}
+	formations, err := f.Store.Formations(r.Context(), org, state, tenant.AppID(page.After), page.Limit+1)
 	if err != nil {
 		return err
 	}
@@ -113,6 +130,15 @@ func (f *Function) listFormations(w http.ResponseWriter, r *http.Request) error 
 	return web.WriteJSON(w, http.StatusOK, out)
 }
 
+// stateOf is which formations a list is to show; empty for all.
+func stateOf(r *http.Request) (tenant.State, error) {
+	switch s := tenant.State(r.URL.Query().Get("state")); s {
+	case "", tenant.Active, tenant.Suspended:
+		return s, nil
+	}
+	return "", fault.Malformed.New("state must be active or suspended")
+}
+
 func (f *Function) getFormation(w http.ResponseWriter, r *http.Request) error {
 	key, err := keyOf(r)
 	if err != nil {
@@ -122,11 +148,7 @@ func (f *Function) getFormation(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	out := []formationWire{wireFormation(formation)}
-	if err := f.showSealed(r, key.Org, out); err != nil {
-		return err
-	}
-	return web.WriteJSON(w, http.StatusOK, out[0])
+	return f.writeFormation(w, r, formation)
 }
 
 // showSealed marks those of an organization's formations, in their order, that are
@@ -142,32 +164,73 @@ func (f *Function) showSealed(r *http.Request, org tenant.OrgID, formations []fo
 	return err
 }
 
-// deleteFormation destroys a formation: keys, log and all. Its name may be used
-// again; what is made under it then inherits nothing.
-func (f *Function) deleteFormation(w http.ResponseWriter, r *http.Request) error {
+func (f *Function) writeFormation(w http.ResponseWriter, r *http.Request, formation tenant.Formation) error {
+	usage, err := f.Store.FormationUsage(r.Context(), tenant.Key{Org: formation.Org, App: formation.App}, f.Now())
+	if err != nil {
+		return err
+	}
+	out := []formationWire{wireFormation(formation)}
+	if err := f.showSealed(r, formation.Org, out); err != nil {
+		return err
+	}
+	out[0].Usage = &usage
+	web.SetETag(w, tag(formation.Revision))
+	return web.WriteJSON(w, http.StatusOK, out[0])
+}
+
+// patchFormation changes who may join. The genesis goes on telling the policy that
+// the formation was made with: it is that of the mesh's own members, sealed and
+// signed for good, and the gateway decides by the row.
+func (f *Function) patchFormation(w http.ResponseWriter, r *http.Request) error {
 	key, err := keyOf(r)
 	if err != nil {
 		return err
 	}
+	var in formationPatch
+	if err := web.ReadJSON(r, &in); err != nil {
+		return err
+	}
+	return f.change(w, r, key, "formation.update", func(formation *tenant.Formation) (cloudevents.Event, error) {
+		if in.Policy != nil {
+			if formation.Policy, err = tenant.ParseEnrollmentPolicy(*in.Policy); err != nil {
+				return cloudevents.Event{}, err
+			}
+		}
+		return event.FormationUpdated(*formation, f.Now()), nil
+	})
+}
+
+// change changes a formation as to says, and tells it.
+func (f *Function) change(w http.ResponseWriter, r *http.Request, key tenant.Key, action string, to func(*tenant.Formation) (cloudevents.Event, error)) error {
+	var formation tenant.Formation
 	if err := f.Store.InTx(r.Context(), func(tx *store.Tx) error {
-		formation, err := tx.Formation(r.Context(), key)
+		var err error
+		if formation, err = tx.LockFormation(r.Context(), key); err != nil {
+			return err
+		}
+		if err := web.IfMatch(r, tag(formation.Revision)); err != nil {
+			return err
+		}
+		before := formation
+		told, err := to(&formation)
 		if err != nil {
 			return err
 		}
-		if _, err := formation.State.Move(tenant.Destroyed); err != nil {
+		if err := tx.UpdateFormation(r.Context(), formation); err != nil {
 			return err
 		}
-		if err := tx.DestroyFormation(r.Context(), key); err != nil {
+		formation.Revision++
+		detail := map[string]any{
+			"before": map[string]any{"enrollment_policy": before.Policy, "state": before.State},
+			"after":  map[string]any{"enrollment_policy": formation.Policy, "state": formation.State},
+		}
+		if err := tx.AppendAudit(r.Context(), f.audit(r, key.Org, action, string(key.App), detail)); err != nil {
 			return err
 		}
-		detail := map[string]any{"mesh_id": formation.MeshID}
-		if err := tx.AppendAudit(r.Context(), f.audit(r, key.Org, "formation.delete", string(key.App), detail)); err != nil {
-			return err
-		}
-		return tx.Enqueue(r.Context(), event.FormationDeleted(formation, f.Now()))
+		return tx.Enqueue(r.Context(), told)
 	}); err != nil {
 		return err
 	}
 	f.Notify()
-	return web.NoContent(w)
+	return f.writeFormation(w, r, formation)
 }

@@ -112,12 +112,12 @@ func (f *Function) keepImport(ctx context.Context, tx *store.Tx, formation tenan
 	if err := tx.CreateFormation(ctx, formation); err != nil {
 		return err
 	}
-	usage, err := tx.Usage(ctx, in.Key.Org)
+	n, err := tx.CountFormations(ctx, in.Key.Org)
 	if err != nil {
 		return err
 	}
-	if usage.Formations > org.Quotas.MaxFormations {
-		return fault.Exhausted.New("the organization's quota max_formations is %d", org.Quotas.MaxFormations)
+	if n > org.Quotas.MaxFormations {
+		return tenant.Exceeded(tenant.MaxFormations, org.Quotas.MaxFormations)
 	}
 	if err := tx.PutGenesis(ctx, in.Key, sealed); err != nil {
 		return err

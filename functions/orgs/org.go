@@ -26,7 +26,7 @@ func (f *Function) postOrg(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	org := tenant.Org{ID: id, DisplayName: name, Quotas: quotas, CreatedAt: store.Precise(f.Now())}
+	org := tenant.Org{ID: id, DisplayName: name, Quotas: quotas, CreatedAt: store.Precise(f.Now()), Revision: 1}
 	if err := f.Store.InTx(r.Context(), func(tx *store.Tx) error {
 		if err := tx.CreateOrg(r.Context(), org); err != nil {
 			return err
@@ -40,6 +40,7 @@ func (f *Function) postOrg(w http.ResponseWriter, r *http.Request) error {
 	}
 	f.Notify()
 	w.Header().Set("Location", event.OrgSource(id))
+	web.SetETag(w, tag(org.Revision))
 	return web.WriteJSON(w, http.StatusCreated, wireOrg(org, store.Usage{}))
 }
 
@@ -53,14 +54,13 @@ func (f *Function) listOrgs(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list := web.NewList(orgs, page, func(o tenant.Org) string { return string(o.ID) })
-	out := web.List[orgWire]{Items: make([]orgWire, len(list.Items)), Next: list.Next}
-	for i, o := range list.Items {
-		usage, err := f.Store.Usage(r.Context(), o.ID)
-		if err != nil {
+	usages := map[tenant.OrgID]store.Usage{}
+	if n := len(list.Items); n > 0 {
+		if usages, err = f.Store.Usages(r.Context(), list.Items[0].ID, list.Items[n-1].ID, f.Now()); err != nil {
 			return err
 		}
-		out.Items[i] = wireOrg(o, usage)
 	}
+	out := web.MapList(list, func(o tenant.Org) orgWire { return wireOrg(o, usages[o.ID]) })
 	return web.WriteJSON(w, http.StatusOK, out)
 }
 
@@ -77,10 +77,11 @@ func (f *Function) getOrg(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (f *Function) writeOrg(w http.ResponseWriter, r *http.Request, org tenant.Org) error {
-	usage, err := f.Store.Usage(r.Context(), org.ID)
+	usage, err := f.Store.Usage(r.Context(), org.ID, f.Now())
 	if err != nil {
 		return err
 	}
+	web.SetETag(w, tag(org.Revision))
 	return web.WriteJSON(w, http.StatusOK, wireOrg(org, usage))
 }
 
@@ -99,6 +100,9 @@ func (f *Function) patchOrg(w http.ResponseWriter, r *http.Request) error {
 		if org, err = tx.LockOrg(r.Context(), id); err != nil {
 			return err
 		}
+		if err := web.IfMatch(r, tag(org.Revision)); err != nil {
+			return err
+		}
 		before := org
 		if in.DisplayName != nil {
 			if org.DisplayName, err = tenant.ParseDisplayName(*in.DisplayName); err != nil {
@@ -111,6 +115,7 @@ func (f *Function) patchOrg(w http.ResponseWriter, r *http.Request) error {
 		if err := tx.UpdateOrg(r.Context(), org); err != nil {
 			return err
 		}
+		org.Revision++
 		detail := map[string]any{
 			"before": map[string]any{"display_name": before.DisplayName, "quotas": before.Quotas},
 			"after":  map[string]any{"display_name": org.DisplayName, "quotas": org.Quotas},
@@ -136,6 +141,9 @@ func (f *Function) deleteOrg(w http.ResponseWriter, r *http.Request) error {
 	if err := f.Store.InTx(r.Context(), func(tx *store.Tx) error {
 		org, err := tx.LockOrg(r.Context(), id)
 		if err != nil {
+			return err
+		}
+		if err := web.IfMatch(r, tag(org.Revision)); err != nil {
 			return err
 		}
 		if err := tx.DeleteOrg(r.Context(), id); err != nil {

@@ -5,7 +5,8 @@
 //	orgs.go       doors
 //	org.go        create, list, get, change, delete an organization
 //	key.go        which key seals for an organization
-//	formation.go  create, list, get, delete a formation
+//	formation.go  create, list, get, change a formation
+//	lifecycle.go  suspend, resume, destroy; what is left of destroyed ones
 //	wire.go       the JSON of both
 package orgs
 
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
+	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -43,7 +45,7 @@ func New(d Deps) *Function { return &Function{d} }
 // Routes are the doors.
 func (f *Function) Routes() []web.Route {
 	return []web.Route{
-		{Pattern: "POST /orgs", Need: web.GatewayAdmin, Handle: f.postOrg},
+		{Pattern: "POST /orgs", Need: web.GatewayAdmin, Once: true, Handle: f.postOrg},
 		{Pattern: "GET /orgs", Need: web.GatewayAdmin, Handle: f.listOrgs},
 		{Pattern: "GET /orgs/{org}", Need: web.Viewer, Handle: f.getOrg},
 		{Pattern: "PATCH /orgs/{org}", Need: web.GatewayAdmin, Handle: f.patchOrg},
@@ -53,15 +55,24 @@ func (f *Function) Routes() []web.Route {
 		{Pattern: "PUT /orgs/{org}/key", Need: web.GatewayAdmin, Handle: f.putKey},
 		{Pattern: "DELETE /orgs/{org}/key", Need: web.GatewayAdmin, Handle: f.deleteKey},
 
-		{Pattern: "POST /orgs/{org}/formations", Need: web.OrgAdmin, Handle: f.postFormation},
+		{Pattern: "POST /orgs/{org}/formations", Need: web.OrgAdmin, Once: true, Handle: f.postFormation},
 		{Pattern: "GET /orgs/{org}/formations", Need: web.Viewer, Handle: f.listFormations},
 		{Pattern: "GET /orgs/{org}/formations/{app}", Need: web.Viewer, Handle: f.getFormation},
+		{Pattern: "PATCH /orgs/{org}/formations/{app}", Need: web.OrgAdmin, Handle: f.patchFormation},
 		{Pattern: "DELETE /orgs/{org}/formations/{app}", Need: web.OrgAdmin, Handle: f.deleteFormation},
+		{Pattern: "POST /orgs/{org}/formations/{app}/suspend", Need: web.OrgAdmin, Handle: f.suspend},
+		{Pattern: "POST /orgs/{org}/formations/{app}/resume", Need: web.OrgAdmin, Handle: f.resume},
+		{Pattern: "GET /orgs/{org}/destructions", Need: web.Viewer, Handle: f.listDestructions},
 	}
 }
 
-// Events is empty: nothing that happens elsewhere changes who exists.
-func (f *Function) Events() []bus.Subscription { return nil }
+// Events is what tells that there may be remains to sweep.
+func (f *Function) Events() []bus.Subscription {
+	return []bus.Subscription{
+		{Type: event.FormationDeletedType, Handle: f.onDeleted},
+		{Type: event.PingType, Handle: f.onPing},
+	}
+}
 
 // audit begins the entry of an act by the request's caller.
 func (f *Function) audit(r *http.Request, org tenant.OrgID, action, target string, detail map[string]any) store.Audit {

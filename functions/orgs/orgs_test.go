@@ -2,9 +2,11 @@ package orgs_test
 
 import (
 	"context"
+	crypto "crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +20,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/openapi/openapitest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/goldentest"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 )
@@ -31,17 +34,39 @@ type world struct {
 	keys     envelope.KeyProvider
 	deps     orgs.Deps
 	notified int
+	function *orgs.Function
 	http.Handler
 }
 
 // newWorld opens the function; change may replace what it is given.
 func newWorld(t *testing.T, change ...func(*orgs.Deps)) *world {
 	t.Helper()
-	st, err := store.Open(t.Context(), "sqlite:"+t.TempDir()+"/store.db")
+	return openWorld(t, "sqlite:"+t.TempDir()+"/store.db", change...)
+}
+
+// engines runs a test on each.
+func engines(t *testing.T, test func(t *testing.T, url string)) {
+	t.Run("SQLite", func(t *testing.T) { test(t, "sqlite:"+t.TempDir()+"/store.db") })
+	t.Run("Postgres", func(t *testing.T) { test(t, testenv.Postgres(t)) })
+}
+
+// openWorld opens the function on the store of a URL.
+func openWorld(t *testing.T, url string, change ...func(*orgs.Deps)) *world {
+	t.Helper()
+	st, err := store.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
+	return openOn(t, st, change...)
+}
+
+// quiet is for tests with many at once: chance that may be shared, and no count.
+func quiet(d *orgs.Deps) { d.Random, d.Notify, d.Now = crypto.Reader, func() {}, time.Now }
+
+// openOn opens the function on a store that is there.
+func openOn(t *testing.T, st *store.Store, change ...func(*orgs.Deps)) *world {
+	t.Helper()
 	kek, err := envelope.ParseKEK(strings.Repeat("42", 32))
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +77,7 @@ func newWorld(t *testing.T, change ...func(*orgs.Deps)) *world {
 	}
 	w := &world{t: t, store: st, keys: keys}
 	d := orgs.Deps{
+		Log:   slog.New(slog.DiscardHandler),
 		Store: st, Keys: keyring.Single(keys), Random: rand.NewChaCha8([32]byte{1}), Notify: func() { w.notified++ },
 		// More precise than the store: what is answered must be what is kept.
 		Now: func() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.FixedZone("", 3600)) },
@@ -59,8 +85,10 @@ func newWorld(t *testing.T, change ...func(*orgs.Deps)) *world {
 	for _, c := range change {
 		c(&d)
 	}
-	w.deps = d
-	mux := web.Mux(orgs.New(d).Routes(), web.Options{Authorize: access.NewBootstrap(token).Authorize})
+	w.deps, w.function = d, orgs.New(d)
+	mux := web.Mux(w.function.Routes(), web.Options{
+		Authorize: access.NewBootstrap(token).Authorize, Claims: st, Caller: access.NameOf, OnceSecret: []byte(token),
+	})
 	w.Handler = openapitest.New(t).Handler(t, mux)
 	return w
 }

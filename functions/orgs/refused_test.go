@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/defenseunicorns/peat-gateway/functions/orgs"
 	"github.com/defenseunicorns/peat-gateway/shared/access"
@@ -131,7 +132,7 @@ func TestNothingIsKeptOfAFormationThatCannotBeSealed(t *testing.T) {
 				t.Errorf("the cause is shown: %s", got)
 			}
 			w.do("GET", "/orgs/acme/formations/a", "", 404)
-			if u, err := w.store.Usage(context.Background(), "acme"); err != nil || u.Formations != 0 {
+			if u, err := w.store.Usage(context.Background(), "acme", time.Now()); err != nil || u.Formations != 0 {
 				t.Errorf("%+v %v", u, err)
 			}
 			if got := w.events(); len(got) != 1 {

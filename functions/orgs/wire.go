@@ -2,6 +2,7 @@ package orgs
 
 import (
 	"encoding/hex"
+	"strconv"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -26,7 +27,10 @@ type quotasRequest struct {
 	MaxPeersPerFormation     *int `json:"max_peers_per_formation,omitempty"`
 	MaxDocumentsPerFormation *int `json:"max_documents_per_formation,omitempty"`
 	MaxCDCSinks              *int `json:"max_cdc_sinks,omitempty"`
+	MaxTokens                *int `json:"max_tokens,omitempty"`
 	MaxEnrollmentsPerHour    *int `json:"max_enrollments_per_hour,omitempty"`
+	MaxBytesStored           *int `json:"max_bytes_stored,omitempty"`
+	MaxCDCBytesPerSecond     *int `json:"max_cdc_bytes_per_second,omitempty"`
 }
 
 // over returns old with the quotas that were given.
@@ -39,7 +43,10 @@ func (q *quotasRequest) over(old tenant.Quotas) (tenant.Quotas, error) {
 		q.MaxPeersPerFormation:     &old.MaxPeersPerFormation,
 		q.MaxDocumentsPerFormation: &old.MaxDocumentsPerFormation,
 		q.MaxCDCSinks:              &old.MaxCDCSinks,
+		q.MaxTokens:                &old.MaxTokens,
 		q.MaxEnrollmentsPerHour:    &old.MaxEnrollmentsPerHour,
+		q.MaxBytesStored:           &old.MaxBytesStored,
+		q.MaxCDCBytesPerSecond:     &old.MaxCDCBytesPerSecond,
 	} {
 		if from != nil {
 			*to = *from
@@ -65,6 +72,11 @@ type formationRequest struct {
 	Policy *string `json:"enrollment_policy,omitempty"` // left out, it is controlled
 }
 
+// formationPatch changes a formation. What is left out stays.
+type formationPatch struct {
+	Policy *string `json:"enrollment_policy,omitempty"`
+}
+
 type formationWire struct {
 	Org                tenant.OrgID            `json:"org_id"`
 	App                tenant.AppID            `json:"app_id"`
@@ -75,7 +87,8 @@ type formationWire struct {
 	CreatedAt          time.Time               `json:"created_at"`
 	// Sealed: the last attempt to open the formation's root failed for good. Nothing
 	// is opened to find out, so without it nothing is known to be wrong.
-	Sealed bool `json:"sealed,omitempty"`
+	Sealed bool                  `json:"sealed,omitempty"`
+	Usage  *store.FormationUsage `json:"usage,omitempty"` // of one, not in lists
 }
 
 func wireFormation(f tenant.Formation) formationWire {
@@ -84,3 +97,32 @@ func wireFormation(f tenant.Formation) formationWire {
 		AuthorityPublicKey: hex.EncodeToString(f.AuthorityPublicKey), CreatedAt: f.CreatedAt,
 	}
 }
+
+// destructionWire is the record of a formation's end. Statement and signature are
+// what was signed; the rest is read from the statement.
+type destructionWire struct {
+	ID           string       `json:"destruction_id"`
+	Org          tenant.OrgID `json:"org_id"`
+	App          tenant.AppID `json:"app_id"`
+	MeshID       string       `json:"mesh_id"`
+	Authority    string       `json:"authority_public_key"`
+	CreatedAt    time.Time    `json:"created_at"`
+	DestroyedAt  time.Time    `json:"destroyed_at"`
+	DestroyedBy  string       `json:"destroyed_by"`
+	RequestID    string       `json:"request_id"`
+	Certificates uint64       `json:"certificates_revoked"`
+	Position     uint64       `json:"log_position"`
+	Statement    []byte       `json:"statement"` // base64
+	Signature    string       `json:"signature"` // hexadecimal; empty if the key could not be opened
+}
+
+func wireDestruction(s tenant.SignedDestruction) (destructionWire, error) {
+	d, err := tenant.DecodeDestruction(s.Statement)
+	return destructionWire{
+		s.ID, d.Org, d.App, d.MeshID, hex.EncodeToString(d.Authority), d.CreatedAt, d.At, d.By, d.RequestID,
+		d.Certificates, d.Position, s.Statement, hex.EncodeToString(s.Signature),
+	}, err
+}
+
+// tag is the ETag of a revision.
+func tag(revision uint64) string { return strconv.FormatUint(revision, 10) }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
@@ -26,7 +27,7 @@ func (a *Admin) Routes() []web.Route {
 	}
 	for _, base := range []string{"/orgs/{org}/cdc/sinks", "/orgs/{org}/formations/{app}/cdc/sinks"} {
 		routes = append(routes,
-			web.Route{Pattern: "POST " + base, Need: web.OrgAdmin, Handle: a.post},
+			web.Route{Pattern: "POST " + base, Need: web.OrgAdmin, Once: true, Handle: a.post},
 			web.Route{Pattern: "GET " + base, Need: web.Viewer, Handle: a.list},
 			web.Route{Pattern: "GET " + base + "/{sink}", Need: web.Viewer, Handle: a.get},
 			web.Route{Pattern: "PATCH " + base + "/{sink}", Need: web.OrgAdmin, Handle: a.patch},
@@ -47,7 +48,7 @@ func (a *Admin) Routes() []web.Route {
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/redrive", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Redrive)},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/skip", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Skip)},
 			web.Route{Pattern: "POST " + base + "/{sink}/dead-letters/purge", Need: web.OrgAdmin, Handle: a.decideMany(delivery.Purge)},
-			web.Route{Pattern: "POST " + base + "/{sink}/replays", Need: web.OrgAdmin, Handle: a.postReplay},
+			web.Route{Pattern: "POST " + base + "/{sink}/replays", Need: web.OrgAdmin, Once: true, Handle: a.postReplay},
 			web.Route{Pattern: "GET " + base + "/{sink}/replays", Need: web.Viewer, Handle: a.listReplays},
 			web.Route{Pattern: "GET " + base + "/{sink}/replays/{replay}", Need: web.Viewer, Handle: a.getReplay},
 			web.Route{Pattern: "POST " + base + "/{sink}/replays/{replay}/cancel", Need: web.OrgAdmin, Handle: a.cancelReplay},
@@ -88,7 +89,14 @@ func (a *Admin) exists(ctx context.Context, sc scope) error {
 	return err
 }
 
-// find returns the sink of the path. One that does not cover the path's formation
+// shows tells whether a sink is seen at the path's formation: one that serves it,
+// and no other that is hidden from the caller. Who changes a sink changes what
+// leaves all of its formations.
+func (sc scope) shows(r *http.Request, s delivery.Sink) bool {
+	return s.Covers(sc.app) && access.FromContext(r.Context()).Reaches(s.Formations)
+}
+
+// find returns the sink of the path. One that is not shown at the path's formation
 // is not found there.
 func (a *Admin) find(r *http.Request) (delivery.Sink, error) {
 	sc, err := scopeOf(r)
@@ -104,7 +112,7 @@ func (a *Admin) find(r *http.Request) (delivery.Sink, error) {
 		return delivery.Sink{}, err
 	}
 	if sc.app != "" {
-		if !sink.Covers(sc.app) {
+		if !sc.shows(r, sink) {
 			return delivery.Sink{}, fault.NotFound.New("no sink %q", sink.ID)
 		}
 		return sink, a.exists(r.Context(), sc)
@@ -129,7 +137,7 @@ func (a *Admin) post(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if k := kinds[sink.Kind]; k.signs != nil && k.signs(sink.Config) {
-		if _, err := a.haveSigningKeys(r.Context(), sink.Org); err != nil { // so that its receiver can fetch them before the first event
+		if _, err := a.haveSigningKeys(web.Aside(r.Context()), sink.Org); err != nil { // so that its receiver can fetch them before the first event
 			return err
 		}
 	}
@@ -197,12 +205,12 @@ func (a *Admin) keep(tx *store.Tx, r *http.Request, sink delivery.Sink) error {
 	if err != nil {
 		return err
 	}
-	usage, err := tx.Usage(ctx, sink.Org)
+	n, err := tx.CountSinks(ctx, sink.Org)
 	if err != nil {
 		return err
 	}
-	if usage.CDCSinks >= org.Quotas.MaxCDCSinks {
-		return fault.Exhausted.New("the organization's quota max_cdc_sinks is %d", org.Quotas.MaxCDCSinks)
+	if n >= org.Quotas.MaxCDCSinks {
+		return tenant.Exceeded(tenant.MaxCDCSinks, org.Quotas.MaxCDCSinks)
 	}
 	if err := a.apart(ctx, tx, sink); err != nil {
 		return err
@@ -234,7 +242,7 @@ func (a *Admin) list(w http.ResponseWriter, r *http.Request) error {
 	list := web.NewList(found, page, func(s delivery.Sink) string { return s.ID })
 	out := web.List[sinkWire]{Items: []sinkWire{}, Next: list.Next}
 	for _, s := range list.Items {
-		if sc.app != "" && !s.Covers(sc.app) {
+		if sc.app != "" && !sc.shows(r, s) {
 			continue
 		}
 		lag, err := a.lag(r.Context(), s)
@@ -259,6 +267,7 @@ func (a *Admin) get(w http.ResponseWriter, r *http.Request) error {
 	if out.Completeness, err = a.nightly(r, sink); err != nil {
 		return err
 	}
+	web.SetETag(w, tag(sink))
 	return web.WriteJSON(w, http.StatusOK, out)
 }
 
@@ -270,6 +279,7 @@ func (a *Admin) show(w http.ResponseWriter, r *http.Request, status int, sink de
 	}
 	out := wireSink(sink, lag)
 	out.Secret = once
+	web.SetETag(w, tag(sink))
 	return web.WriteJSON(w, status, out)
 }
 
@@ -279,6 +289,13 @@ func (a *Admin) delete(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error {
+		now, err := tx.LockSink(r.Context(), sink.Org, sink.ID)
+		if err != nil {
+			return err
+		}
+		if err := web.IfMatch(r, tag(now)); err != nil {
+			return err
+		}
 		if err := tx.DeleteSink(r.Context(), sink.Org, sink.ID); err != nil {
 			return err
 		}

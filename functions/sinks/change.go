@@ -51,6 +51,13 @@ func (a *Admin) move(w http.ResponseWriter, r *http.Request, to delivery.State, 
 		return err
 	}
 	if err := a.Store.InTx(r.Context(), func(tx *store.Tx) error {
+		now, err := tx.LockSink(r.Context(), sink.Org, sink.ID)
+		if err != nil {
+			return err
+		}
+		if err := web.IfMatch(r, tag(now)); err != nil {
+			return err
+		}
 		if err := tx.SetSinkState(r.Context(), sink.Org, sink.ID, to, reason); err != nil {
 			return err
 		}
@@ -75,6 +82,9 @@ func (a *Admin) move(w http.ResponseWriter, r *http.Request, to delivery.State, 
 func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 	sink, err := a.find(r)
 	if err != nil {
+		return err
+	}
+	if err := web.IfMatch(r, tag(sink)); err != nil {
 		return err
 	}
 	var in sinkPatch
@@ -112,6 +122,13 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 			if err := a.apart(r.Context(), tx, sink); err != nil {
 				return err
 			}
+		}
+		now, err := tx.LockSink(r.Context(), sink.Org, sink.ID)
+		if err != nil {
+			return err
+		}
+		if err := web.IfMatch(r, tag(now)); err != nil {
+			return err
 		}
 		update := tx.UpdateSink
 		if in.Config != nil {

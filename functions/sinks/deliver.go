@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/completeness"
@@ -52,6 +53,7 @@ type run struct {
 	ladder    delivery.Ladder
 	perSecond int // bytes that the organization may send; 0: no limit
 	memory    *memory
+	halted    atomic.Bool // the formation was suspended meanwhile
 
 	wg     sync.WaitGroup
 	saving *saving // what is being written down while the next is sent
@@ -152,10 +154,16 @@ func (r *run) batches(ctx context.Context, until time.Time) (progress, error) {
 	if err != nil || r.cursor.NextAttemptAt.After(r.Now()) || ctx.Err() != nil {
 		return progress{next: r.cursor.NextAttemptAt}, err
 	}
+	if r.halted.Load() {
+		return progress{}, nil
+	}
 	// However long the held ones took, the others get their turn.
 	moreLog, err := r.deliverLog(ctx, later(until, time.Now().Add(r.Settings.Budget/4)))
 	if err != nil || r.cursor.NextAttemptAt.After(r.Now()) || ctx.Err() != nil {
 		return progress{next: r.cursor.NextAttemptAt}, err
+	}
+	if r.halted.Load() {
+		return progress{}, nil
 	}
 	replay, err := r.deliverReplay(ctx, until)
 	if err != nil || r.cursor.NextAttemptAt.After(r.Now()) {
@@ -199,7 +207,7 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 			return false, err
 		}
 		more = c.full || !clean
-		if !clean || !time.Now().Before(until) || ctx.Err() != nil || r.pace.Until(string(r.key.Org)).After(r.Now()) {
+		if !clean || r.halted.Load() || !time.Now().Before(until) || ctx.Err() != nil || r.pace.Until(string(r.key.Org)).After(r.Now()) {
 			break // what is being read is read again
 		}
 		if !c.full {

@@ -13,8 +13,10 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 func wantGot(t *testing.T, w *world, want string) {
@@ -366,6 +368,39 @@ func TestPausedSinkGetsNothing(t *testing.T) {
 	w.write("a")
 	w.deliver()
 	wantGot(t, w, "")
+}
+
+// TestSuspendedFormationIsNotDelivered: not what came before, not when a bell rings;
+// and all of it once it is resumed.
+func TestSuspendedFormationIsNotDelivered(t *testing.T) {
+	w := newWorld(t, sqlite(t))
+	w.write("a", "b")
+	move := func(to tenant.State) {
+		w.tx(func(tx *store.Tx) error {
+			f, err := tx.Formation(context.Background(), key)
+			if err != nil {
+				return err
+			}
+			f.State = to
+			return tx.UpdateFormation(context.Background(), f)
+		})
+	}
+	move(tenant.Suspended)
+	w.deliver()
+	wantGot(t, w, "")
+	lag, err := w.store.Lag(t.Context(), w.sink(), w.clock.now())
+	if err != nil || len(lag) != 1 || lag[0].Events != 2 {
+		t.Errorf("the lag does not count on: %+v %v", lag, err)
+	}
+	if behind, err := w.store.Behind(t.Context(), w.clock.now()); err != nil || len(behind) != 0 {
+		t.Errorf("rung for in vain: %v %v", behind, err)
+	}
+	move(tenant.Active)
+	resumed := event.FormationResumed(tenant.Formation{Org: key.Org, App: key.App}, start)
+	if err := bus.Dispatch(t.Context(), w.d.Events(), resumed); err != nil {
+		t.Fatal(err)
+	}
+	wantGot(t, w, "a/1 b/1")
 }
 
 func TestFormationMadeAnewBeginsAnew(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 func (d *Delivery) Events() []bus.Subscription {
 	return []bus.Subscription{
 		{Type: event.LogAppendedType, Handle: d.onLogAppended},
+		{Type: event.FormationResumedType, Handle: d.onLogAppended}, // there may be much behind the cursors
 		{Type: event.SinkCreatedType, Handle: d.onSink},
 		{Type: event.SinkResumedType, Handle: d.onSink},
 		{Type: event.SinkChangedType, Handle: d.onSink},

@@ -100,7 +100,7 @@ func (a *Admin) latest(r *http.Request, org tenant.OrgID, app tenant.AppID, limi
 			return nil, err
 		}
 	} else {
-		formations, err := a.Store.Formations(ctx, org, "", previewFormations+1)
+		formations, err := a.Store.Formations(ctx, org, "", "", previewFormations+1)
 		if err != nil {
 			return nil, err
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // TestWhateverHappens lets chance write changes, answer for the receiver, crash
@@ -62,11 +63,25 @@ type chance struct {
 	skipped map[string]bool // changes that an administrator skipped
 	purged  map[string]bool
 	crashed map[string]bool // events that were in a batch when the process crashed
+
+	suspended bool // the formation is
+	chunks    int  // sent since then
 }
 
 func (c *chance) play(t *testing.T, w *world) {
 	w.driver.answer = c.answer
-	w.driver.before = func(batch []driver.Event) { c.mayCrash(w, batch, 40) }
+	w.driver.before = func(batch []driver.Event) {
+		if c.suspended {
+			// One may have been on its way, and another ready, as it was suspended.
+			if c.chunks++; c.chunks > 2 {
+				t.Errorf("%d chunks were sent to a formation that is suspended", c.chunks)
+			}
+		}
+		if !c.calm && !c.suspended && c.rng.IntN(30) == 0 {
+			c.suspend(w, true)
+		}
+		c.mayCrash(w, batch, 40)
+	}
 	w.driver.after = func(batch []driver.Event) { c.mayCrash(w, batch, 20) }
 	w.d.batch = 1 + c.rng.IntN(12)
 	documents := 1 + c.rng.IntN(8)
@@ -77,7 +92,9 @@ func (c *chance) play(t *testing.T, w *world) {
 			for range 1 + c.rng.IntN(12) {
 				docs = append(docs, fmt.Sprintf("d%d", c.rng.IntN(documents)))
 			}
-			w.write(docs...)
+			if !c.suspended {
+				w.write(docs...)
+			}
 		case 2:
 			w.clock.advance(time.Duration(c.rng.IntN(120)) * time.Second)
 		case 3:
@@ -87,6 +104,7 @@ func (c *chance) play(t *testing.T, w *world) {
 		}
 	}
 	c.calm = true
+	c.suspend(w, false)
 	w.tx(func(tx *store.Tx) error {
 		return tx.SetSinkState(context.Background(), key.Org, w.pair.sink, delivery.Active, "")
 	})
@@ -157,13 +175,37 @@ func (c *chance) pass(t *testing.T, w *world) {
 			w.d.batch = batch
 		}
 	}()
+	c.chunks = 0
+	if c.suspended {
+		c.chunks = 2 // nothing is on its way
+	}
 	if _, err := w.d.pass(context.Background(), w.pair, time.Now().Add(time.Minute)); err != nil && !errors.Is(err, fault.Stale) {
 		t.Error(err)
 	}
 }
 
+// suspend suspends the formation, or resumes it.
+func (c *chance) suspend(w *world, suspended bool) {
+	c.suspended = suspended
+	w.tx(func(tx *store.Tx) error {
+		f, err := tx.Formation(context.Background(), key)
+		if err != nil {
+			return err
+		}
+		f.State = tenant.Active
+		if suspended {
+			f.State = tenant.Suspended
+		}
+		return tx.UpdateFormation(context.Background(), f)
+	})
+}
+
 func (c *chance) administrate(w *world) {
 	ctx := context.Background()
+	if c.rng.IntN(4) == 0 || c.suspended {
+		c.suspend(w, !c.suspended)
+		return
+	}
 	for doc, h := range w.held() {
 		if h.State == delivery.Parked {
 			if c.rng.IntN(4) == 0 {

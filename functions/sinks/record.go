@@ -10,6 +10,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // saveLimit bounds the recording of what was delivered, which goes on after a
@@ -181,6 +182,9 @@ func (r *run) still(ctx context.Context, tx *store.Tx) error {
 	f, err := tx.Formation(ctx, r.key)
 	if err == nil && (f.MeshID != r.formation.MeshID || !f.CreatedAt.Equal(r.formation.CreatedAt)) {
 		return fault.Stale.New("formation %q was made anew", r.key)
+	}
+	if err == nil && f.State != tenant.Active {
+		r.halted.Store(true) // what went out is recorded, and no more goes out
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
@@ -50,6 +51,17 @@ type lagWire struct {
 	Events  uint64  `json:"events"`
 	Seconds float64 `json:"seconds"`
 	Bytes   uint64  `json:"bytes"`
+}
+
+// tag names the state of a sink as far as administrators decide on it: what delivery
+// finds out, that it fails or works again, is no reason to look again. That it was
+// given up is.
+func tag(s delivery.Sink) string {
+	state := s.State
+	if state.Served() {
+		state = delivery.Active
+	}
+	return strconv.FormatUint(s.Revision, 10) + "-" + string(state)
 }
 
 func wireSink(s delivery.Sink, lag delivery.Lag) sinkWire {

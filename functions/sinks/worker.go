@@ -238,6 +238,13 @@ func (d *Delivery) undone(p pair) (bool, error) {
 	if err != nil || cursor.NextAttemptAt.After(d.Now()) {
 		return false, err
 	}
+	formation, err := d.Store.Formation(d.ctx, p.key)
+	if errors.Is(err, fault.NotFound) || err == nil && formation.State != tenant.Active {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
 	end, err := d.Store.Position(d.ctx, p.key)
 	if errors.Is(err, fault.NotFound) {
 		return false, nil

@@ -10,9 +10,12 @@ import (
 
 	"github.com/coder/websocket"
 
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge/automergetest"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -129,7 +132,7 @@ func TestADeletedFormationEndsItsSessions(t *testing.T) {
 	b.tx(func(tx *store.Tx) error { return tx.DestroyFormation(context.Background(), key) })
 	// The event may be late; the store refuses by itself.
 	p.offer(documentID(1), doc.Heads(), chunks...)
-	if reason := p.ended(); !strings.Contains(reason, "cannot be stored") {
+	if reason := p.ended(); reason != reasonDestroyed {
 		t.Errorf("reason = %q", reason)
 	}
 }
@@ -139,19 +142,24 @@ func TestEventsEndSessions(t *testing.T) {
 	id, url := b.ticket(t, `{"peer_id":"p"}`)
 	p := b.connect(t, url, "p")
 	p.next()
-	if err := b.f.Events()[1].Handle(t.Context(), event.TicketRevoked(key, id, time.Now())); err != nil {
+	if err := bus.Dispatch(t.Context(), b.f.Events(), event.TicketRevoked(key, id, time.Now())); err != nil {
 		t.Fatal(err)
 	}
 	if reason := p.ended(); reason != "the ticket was revoked" {
 		t.Errorf("reason = %q", reason)
 	}
-	q := b.join(t, "q")
 	formation := tenant.Formation{Org: key.Org, App: key.App}
-	if err := b.f.Events()[0].Handle(t.Context(), event.FormationDeleted(formation, time.Now())); err != nil {
-		t.Fatal(err)
-	}
-	if reason := q.ended(); reason != reasonUnwatched {
-		t.Errorf("reason = %q", reason)
+	for reason, e := range map[string]cloudevents.Event{
+		reasonDestroyed: event.FormationDeleted(formation, time.Now()),
+		reasonSuspended: event.FormationSuspended(formation, time.Now()),
+	} {
+		q := b.join(t, "q")
+		if err := bus.Dispatch(t.Context(), b.f.Events(), e); err != nil {
+			t.Fatal(err)
+		}
+		if got := q.ended(); got != reason {
+			t.Errorf("reason = %q, want %q", got, reason)
+		}
 	}
 }
 

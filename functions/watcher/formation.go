@@ -40,6 +40,7 @@ type formation struct {
 	stored      int         // documents in the log
 	maxStored   int
 	quotaSeenAt time.Time
+	recorded    int // sessions, as they are in the store
 	ring        *bell
 }
 
@@ -123,6 +124,7 @@ func (f *formation) process(batch []*incoming) {
 	defer func() { finish(batch, err) }()
 	for _, in := range batch {
 		f.budget.Release(in.held)
+		in.held = 0
 		if in.gone {
 			f.forget(in.session)
 			continue
@@ -161,7 +163,12 @@ func (f *formation) process(batch []*incoming) {
 		}
 		answer = append(answer, in)
 	}
-	if err = f.commit(settled); err != nil {
+	err = f.commit(settled)
+	if errors.Is(err, fault.Exhausted) {
+		f.refuseAll(batch, err)
+		return
+	}
+	if err != nil {
 		f.undo(batch, err)
 		return
 	}
@@ -216,6 +223,31 @@ func (f *formation) refuse(in *incoming, err error) {
 	in.finish(err)
 }
 
+// refuseAll turns away what a batch brought, since there is no room for it, and goes on
+// with what brought nothing: peers that only read are not disturbed.
+func (f *formation) refuseAll(batch []*incoming, err error) {
+	f.Log.Warn("changes refused", "formation", f.key.String(), "err", err)
+	f.Metrics.Refused("quota")
+	for _, d := range f.dirty {
+		f.drop(d.id)
+	}
+	f.dirty = f.dirty[:0]
+	var others []*incoming
+	for _, in := range batch {
+		switch {
+		case in.gone:
+		case len(in.changes) > 0:
+			// Its peer believes them to have arrived, so it has to start afresh.
+			in.session.end(fault.Of(err).Message)
+		default:
+			others = append(others, in)
+		}
+	}
+	if len(others) > 0 {
+		f.process(others)
+	}
+}
+
 // commit appends what was settled in one transaction, under the lease.
 func (f *formation) commit(settled []change.Settled) error {
 	if len(settled) == 0 {
@@ -229,10 +261,17 @@ func (f *formation) commit(settled []change.Settled) error {
 		return fmt.Errorf("wait for a turn: %w", err)
 	}
 	defer f.turns.Leave()
+	weight := 0
+	for _, c := range settled {
+		weight += len(c.Raw) + len(c.Patches)
+	}
 	var position uint64
 	err := f.Store.InTx(ctx, func(tx *store.Tx) error {
 		err := tx.Guard(ctx, f.lease)
 		if err != nil {
+			return err
+		}
+		if err := tx.TakeBytes(ctx, f.key.Org, weight); err != nil {
 			return err
 		}
 		position, err = tx.AppendChanges(ctx, f.key, settled)
@@ -255,15 +294,34 @@ func (f *formation) undo(batch []*incoming, err error) {
 		f.drop(d.id)
 	}
 	f.dirty = f.dirty[:0]
+	reason := "changes cannot be stored now; try again"
+	// Another replica watches, or the formation is gone or suspended.
+	over := errors.Is(err, fault.Stale) || errors.Is(err, fault.NotFound)
+	if errors.Is(err, fault.NotFound) {
+		reason = f.whyGone()
+	}
 	for _, in := range batch {
 		if !in.gone {
-			in.session.end("changes cannot be stored now; try again")
+			in.session.end(reason)
 		}
 	}
-	if errors.Is(err, fault.Stale) || errors.Is(err, fault.NotFound) {
-		// Another replica watches, or the formation is gone or suspended.
-		f.stop()
+	if over {
+		f.stopFor(reason)
 	}
+}
+
+// whyGone is what peers are told when there is no active formation to write to.
+func (f *formation) whyGone() string {
+	ctx, cancel := context.WithTimeout(f.ctx, f.Settings.CommitTimeout)
+	defer cancel()
+	now, stateErr := f.Store.Formation(ctx, f.key)
+	switch {
+	case errors.Is(stateErr, fault.NotFound):
+		return reasonDestroyed
+	case stateErr == nil && now.State != tenant.Active:
+		return reasonSuspended
+	}
+	return reasonUnwatched
 }
 
 // answer tells the peers what is stored now: those that wrote, and those that

@@ -7,6 +7,8 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/store"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // This file is when things are taken up and let go: formations with their lease,
@@ -15,17 +17,37 @@ import (
 // attach makes the session one of the formation's. An older one of the same peer
 // ends: the peer has connected anew and may not know yet that the old connection
 // is dead.
-func (f *formation) attach(s *session) bool {
+//
+// It returns why it cannot be, if it cannot.
+func (f *formation) attach(s *session) (refused string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed {
-		return false
-	}
-	if old := f.sessions[s.peer]; old != nil {
+	old := f.sessions[s.peer]
+	switch {
+	case f.closed:
+		return reasonUnwatched
+	case old != nil:
 		old.end("the peer has connected again")
+	case len(f.sessions) >= s.maxPeers:
+		f.Metrics.Refused("quota")
+		return tenant.Exceeded(tenant.MaxPeersPerFormation, s.maxPeers).Error()
 	}
 	f.sessions[s.peer] = s
-	return true
+	return ""
+}
+
+// full reports whether the formation has no room for a peer's session. The answer may
+// change until the session is attached; it lets most peers hear it in plain HTTP.
+func (f *formation) full(peer string, most int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sessions[peer] == nil && len(f.sessions) >= most
+}
+
+// stopFor tells the peers why the formation is let go, and lets it go.
+func (f *formation) stopFor(reason string) {
+	f.endAll(reason)
+	f.stop()
 }
 
 // detach takes the session off the formation. Its goroutine hears of it too, and
@@ -181,6 +203,10 @@ func (f *formation) housekeep() {
 		// Not fatal: every append is guarded by the lease's epoch.
 		f.Log.Error("lease not renewed", "formation", f.key.String(), "err", err)
 	}
+	if err := f.look(); err != nil {
+		// The next look is soon, and nothing is appended to a formation that is not active.
+		f.Log.Error("formation not looked at", "formation", f.key.String(), "err", err)
+	}
 	for id, d := range f.docs {
 		if d.waiting.Len() == 0 && now.Sub(d.lastUsed) > f.Settings.DocumentIdle {
 			f.drop(id)
@@ -193,6 +219,41 @@ func (f *formation) housekeep() {
 	if idle {
 		f.stop()
 	}
+}
+
+// look lets the formation go if it was suspended or destroyed: the event that says so
+// may have gone to another replica. It also records how many sessions there are, for
+// the organization's administrators.
+func (f *formation) look() error {
+	ctx, cancel := context.WithTimeout(f.ctx, f.Settings.LeaseLife/3)
+	defer cancel()
+	now, err := f.Store.Formation(ctx, f.key)
+	switch {
+	case errors.Is(err, fault.NotFound):
+		f.stopFor(reasonDestroyed)
+		return nil
+	case err != nil:
+		return err
+	case now.State != tenant.Active:
+		f.stopFor(reasonSuspended)
+		return nil
+	}
+	f.mu.Lock()
+	sessions := len(f.sessions)
+	f.mu.Unlock()
+	if sessions == f.recorded && now.Documents == f.stored {
+		return nil
+	}
+	err = f.Store.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Guard(ctx, f.lease); err != nil {
+			return err
+		}
+		return tx.SetWatched(ctx, f.key, f.stored, sessions)
+	})
+	if err == nil {
+		f.recorded = sessions
+	}
+	return err
 }
 
 // bell rings for a formation's sinks, in a goroutine of its own: a broker may

@@ -37,7 +37,10 @@ type session struct {
 	key    tenant.Key
 	ticket store.Ticket
 	peer   string
-	name   string // what we call ourselves towards the peer
+
+	maxPeers int // the formation's quota when the session was opened
+
+	name string // what we call ourselves towards the peer
 
 	docs     map[automerge.DocumentID]*automerge.SyncState // owned by the formation
 	unstored int                                           // of docs, how many nobody has
@@ -63,8 +66,8 @@ func (f *Function) getSync(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if formation.State != tenant.Active {
-		return fault.Conflict.New("the formation is %s", formation.State)
+	if err := formation.State.MustBe(tenant.Active); err != nil {
+		return err
 	}
 	ticket, err := f.redeem(r, key, r.URL.Query().Get("ticket"))
 	if err != nil {
@@ -79,6 +82,14 @@ func (f *Function) getSync(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer watched.release()
+	org, err := f.Store.Org(r.Context(), key.Org)
+	if err != nil {
+		return err
+	}
+	if most := org.Quotas.MaxPeersPerFormation; watched.full(ticket.PeerID, most) {
+		f.Metrics.Refused("quota")
+		return tenant.Exceeded(tenant.MaxPeersPerFormation, most)
+	}
 	// Any origin may connect: a ticket is a bearer credential in the URL, and no
 	// cookie of ours would ride along.
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
@@ -87,7 +98,7 @@ func (f *Function) getSync(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer func() { _ = conn.CloseNow() }()
 	s := &session{
-		conn: conn, key: key, ticket: ticket, name: "peat-gateway/" + key.String(),
+		conn: conn, key: key, ticket: ticket, maxPeers: org.Quotas.MaxPeersPerFormation, name: "peat-gateway/" + key.String(),
 		docs: map[automerge.DocumentID]*automerge.SyncState{}, signal: make(chan struct{}, 1),
 	}
 	s.ending, s.cancel = context.WithCancel(f.ctx)
@@ -113,8 +124,8 @@ func (f *Function) serve(s *session, watched *formation) {
 	// A ticket opens sessions and bounds them: access ends when it does.
 	expiry := time.AfterFunc(s.ticket.ExpiresAt.Sub(f.Now()), func() { s.end("the ticket has expired") })
 	defer expiry.Stop()
-	if !watched.attach(s) {
-		s.end(reasonUnwatched)
+	if refused := watched.attach(s); refused != "" {
+		s.end(refused)
 		return
 	}
 	defer watched.detach(s)
@@ -138,6 +149,12 @@ func (f *Function) serve(s *session, watched *formation) {
 		}
 	}
 }
+
+// reasonSuspended is told to peers that may come again once the formation is resumed.
+const reasonSuspended = "the formation is suspended"
+
+// reasonDestroyed is told to peers that need not come again.
+const reasonDestroyed = "the formation was destroyed"
 
 // reasonUnwatched sends a peer away that will be served when it comes again.
 const reasonUnwatched = "the formation is not watched here any more"
@@ -171,8 +188,8 @@ func (f *Function) join(ctx context.Context, s *session) error {
 	return nil
 }
 
-// welcome answers the join of a session that is attached. The ticket is looked at
-// once more: had it been revoked before the session was attached, nobody would
+// welcome answers the join of a session that is attached. Ticket and formation are
+// looked at once more: had one been revoked or suspended before the session was attached, nobody would
 // have found the session to end it.
 func (f *Function) welcome(ctx context.Context, s *session) error {
 	t, err := f.Store.TicketByHash(ctx, s.key, s.ticket.Hash)
@@ -182,6 +199,14 @@ func (f *Function) welcome(ctx context.Context, s *session) error {
 	}
 	if state := ticketState(t, f.Now()); state != "valid" {
 		return fmt.Errorf("the ticket is %s", state)
+	}
+	formation, err := f.Store.Formation(ctx, s.key)
+	if err != nil {
+		f.Log.ErrorContext(ctx, "formation not checked", "formation", s.key.String(), "err", err)
+		return errors.New("the formation cannot be checked now")
+	}
+	if formation.State != tenant.Active {
+		return errors.New(reasonSuspended)
 	}
 	return s.send(f.codec, message{Type: typePeer, SenderID: s.name, TargetID: s.peer, Version: protocolVersion, Metadata: &metadata{}})
 }

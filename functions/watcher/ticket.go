@@ -81,6 +81,13 @@ func (f *Function) postTicket(w http.ResponseWriter, r *http.Request) error {
 		Hash: hashTicket(text), PeerID: in.PeerID, CreatedAt: now, ExpiresAt: now.Add(life),
 	}
 	err = f.Store.InTx(r.Context(), func(tx *store.Tx) error {
+		formation, err := tx.Formation(r.Context(), key)
+		if err != nil {
+			return err
+		}
+		if err := formation.State.MustBe(tenant.Active); err != nil {
+			return err
+		}
 		if err := tx.CreateTicket(r.Context(), ticket); err != nil {
 			return err
 		}

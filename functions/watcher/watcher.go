@@ -141,7 +141,7 @@ func New(d Deps) (*Function, error) {
 func (f *Function) Routes() []web.Route {
 	const tickets = "/orgs/{org}/formations/{app}/sync-tickets"
 	return []web.Route{
-		{Pattern: "POST " + tickets, Need: web.OrgAdmin, Handle: f.postTicket},
+		{Pattern: "POST " + tickets, Need: web.OrgAdmin, Once: true, Handle: f.postTicket},
 		{Pattern: "GET " + tickets, Need: web.Viewer, Handle: f.listTickets},
 		{Pattern: "DELETE " + tickets + "/{ticket}", Need: web.OrgAdmin, Handle: f.deleteTicket},
 		// The ticket in the URL is judged by the handler.
@@ -152,24 +152,28 @@ func (f *Function) Routes() []web.Route {
 // Events is what the watcher hears.
 func (f *Function) Events() []bus.Subscription {
 	return []bus.Subscription{
-		{Type: event.FormationDeletedType, Handle: f.onFormationDeleted},
+		{Type: event.FormationDeletedType, Handle: f.onFormationStopped(reasonDestroyed)},
+		{Type: event.FormationSuspendedType, Handle: f.onFormationStopped(reasonSuspended)},
 		{Type: event.TicketRevokedType, Handle: f.onTicketRevoked},
 	}
 }
 
-func (f *Function) onFormationDeleted(_ context.Context, e cloudevents.Event) error {
-	var data event.FormationData
-	if err := json.Unmarshal(e.Data(), &data); err != nil {
-		return fault.Malformed.New("event data: %v", err)
+// onFormationStopped lets a formation go that nothing may be written to any more, and
+// tells its peers why.
+func (f *Function) onFormationStopped(reason string) func(context.Context, cloudevents.Event) error {
+	return func(_ context.Context, e cloudevents.Event) error {
+		var data event.FormationData
+		if err := json.Unmarshal(e.Data(), &data); err != nil {
+			return fault.Malformed.New("event data: %v", err)
+		}
+		f.mu.Lock()
+		watched := f.formations[tenant.Key{Org: data.Org, App: data.App}]
+		f.mu.Unlock()
+		if watched != nil {
+			watched.stopFor(reason)
+		}
+		return nil
 	}
-	key := tenant.Key{Org: data.Org, App: data.App}
-	f.mu.Lock()
-	watched := f.formations[key]
-	f.mu.Unlock()
-	if watched != nil {
-		watched.stop()
-	}
-	return nil
 }
 
 func (f *Function) onTicketRevoked(_ context.Context, e cloudevents.Event) error {

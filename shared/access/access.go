@@ -44,3 +44,6 @@ func FromContext(ctx context.Context) Principal {
 	}
 	return Principal{Name: "anonymous"}
 }
+
+// NameOf is the name of the caller.
+func NameOf(ctx context.Context) string { return FromContext(ctx).Name }

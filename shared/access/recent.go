@@ -47,13 +47,6 @@ func (r *recent[V]) drop(key [32]byte) {
 	delete(r.past, key)
 }
 
-// size is how many are remembered.
-func (r *recent[V]) size() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.now) + len(r.past)
-}
-
 // allowance is how often something may be done: rate times a second on average,
 // burst times at once.
 type allowance struct {

@@ -17,7 +17,7 @@ type Scope string
 type area string
 
 // The areas. Service tokens are in none: a token that is kept to a part of the API
-// cannot make itself another.
+// cannot make itself another. Nor is the organization's key, on which all depends.
 const (
 	organization area = "org"
 	formations   area = "formations"
@@ -54,6 +54,7 @@ var areas = []struct {
 	{"/orgs/{org}/formations/{app}/authority", certificates, false},
 	{"/orgs/{org}/audit", audit, false},
 	{"/orgs/{org}/tokens", unscoped, false},
+	{"/orgs/{org}/key", unscoped, false},
 }
 
 // readOnly are areas in which nothing needs the role org-admin.

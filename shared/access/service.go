@@ -134,6 +134,14 @@ func (t *ServiceToken) Covers(app tenant.AppID) bool {
 	return t.EveryFormation() || slices.Contains(t.Formations, string(app))
 }
 
+// Reaches tells whether a caller may have to do with all of these formations of an
+// organization of theirs: names, or AllFormations alone. It is for what serves
+// several at once; of the formation in the path the gate has judged.
+func (p Principal) Reaches(formations []string) bool {
+	return p.Token == nil || p.Token.EveryFormation() ||
+		!slices.ContainsFunc(formations, func(name string) bool { return !slices.Contains(p.Token.Formations, name) })
+}
+
 // State is active, expired or revoked.
 func (t *ServiceToken) State(now time.Time) string {
 	switch {

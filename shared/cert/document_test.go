@@ -137,6 +137,33 @@ func TestRevocationDocument(t *testing.T) {
 	}
 }
 
+func TestParseDocumentRefuses(t *testing.T) {
+	for name, text := range map[string]string{
+		"nothing":                "",
+		"no JSON":                "{",
+		"another form":           `{"subject":1}`,
+		"no object":              `[]`,
+		"something after it":     `{"subject":""} {}`,
+		"bytes that are no text": "{\"subject\":\"\xff\"}",
+		"too much":               `{"subject":"` + strings.Repeat("a", cert.MaxDocumentSize) + `"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if d, err := cert.ParseRevocationDocument([]byte(text)); !errors.Is(err, refusal.Serialization) || d != (cert.RevocationDocument{}) {
+				t.Errorf("revocation: %v, %v", d, err)
+			}
+			if d, err := cert.ParseCertificateDocument([]byte(text)); !errors.Is(err, refusal.Serialization) || d != (cert.CertificateDocument{}) {
+				t.Errorf("certificate: %v, %v", d, err)
+			}
+		})
+	}
+	if d, err := cert.ParseRevocationDocument([]byte(`{"subject":"ab","since":"a later version"}`)); err != nil || d.Subject != "ab" {
+		t.Errorf("a field that is not known yet: %v, %v", d, err)
+	}
+	if _, ok := (cert.Revocation{Subject: public(1), RevokedAt: time.UnixMilli(-1)}).Document(); ok {
+		t.Error("a time before time")
+	}
+}
+
 func subject(n byte) []byte { key := public(n); return key[:] }
 
 func FuzzDocuments(f *testing.F) {

@@ -81,10 +81,10 @@ func checkSubject(key ed25519.PublicKey) error {
 	switch {
 	case len(key) != ed25519.PublicKeySize:
 		return refusal.InvalidPublicKey.New("public key: expected %d bytes, got %d", ed25519.PublicKeySize, len(key))
-	case !point.OnCurve(key):
-		return refusal.InvalidPublicKey.New("public key: not a point of the curve")
 	case point.Weak(key):
 		return refusal.InvalidPublicKey.New("public key: anybody can sign for it")
+	case !point.OnCurve(key):
+		return refusal.InvalidPublicKey.New("public key: not a point of the curve")
 	}
 	return nil
 }

@@ -152,6 +152,12 @@ func (l RevocationList) Find(c Certificate) (Revocation, bool) {
 	return l.Entries[i], true
 }
 
+// revokesKey tells whether l revokes all that a key has.
+func (l RevocationList) revokesKey(subject [ed25519.PublicKeySize]byte) bool {
+	_, found := slices.BinarySearchFunc(l.Entries, Revocation{Subject: subject}, compareRevocations)
+	return found
+}
+
 func (r Revocation) wholeKey() bool { return r.Serial == [sha256.Size]byte{} }
 
 func compareRevocations(a, b Revocation) int {

@@ -19,7 +19,8 @@ type Policy struct {
 	// vouches for, both ends counted: 1 if authorities alone issue, 2 if a
 	// member that may enroll others can, and so on.
 	Depth int
-	// Limit is the most certificates to keep. Expired ones count.
+	// Limit is the most certificates to keep. Expired ones count, and of keys
+	// that have none left, or had other names, as many are remembered again.
 	Limit int
 }
 
@@ -45,6 +46,9 @@ type Trust struct {
 	limit       int
 	bySubject   map[[ed25519.PublicKeySize]byte]Certificate
 	byNode      map[string][ed25519.PublicKeySize]byte
+	// newest is when the newest certificate of a key was issued that was ever
+	// believed, also if that one was revoked since.
+	newest      map[[ed25519.PublicKeySize]byte]time.Time
 	revocations RevocationList
 }
 
@@ -63,6 +67,7 @@ func NewTrust(p Policy) (*Trust, error) {
 		authorities: map[[ed25519.PublicKeySize]byte]bool{},
 		bySubject:   map[[ed25519.PublicKeySize]byte]Certificate{},
 		byNode:      map[string][ed25519.PublicKeySize]byte{},
+		newest:      map[[ed25519.PublicKeySize]byte]time.Time{},
 	}
 	for _, key := range p.Authorities {
 		if err := checkSubject(key); err != nil {
@@ -112,7 +117,7 @@ func (t *Trust) Add(now time.Time, c Certificate) error {
 	if err := t.mayTake(c); err != nil {
 		return err
 	}
-	t.bySubject[c.Subject] = c
+	t.bySubject[c.Subject], t.newest[c.Subject] = c, c.IssuedAt
 	if c.NodeID != "" {
 		t.byNode[c.NodeID] = c.Subject
 	}
@@ -193,6 +198,11 @@ func (t *Trust) Revoke(l RevocationList) error {
 			delete(t.bySubject, subject)
 		}
 	}
+	for subject := range t.newest {
+		if l.revokesKey(subject) {
+			delete(t.newest, subject)
+		}
+	}
 	// A node id whose key has no certificate any more may go to another key: that
 	// is how a lost device is replaced.
 	for node, subject := range t.byNode {
@@ -252,14 +262,19 @@ func granted(now time.Time, issuer, c Certificate) error {
 
 // mayReplace tells whether c may stand for its key instead of what does now.
 func (t *Trust) mayReplace(now time.Time, c Certificate, depth int) error {
+	newest, known := t.newest[c.Subject]
 	old, ok := t.bySubject[c.Subject]
 	switch {
 	case !ok && len(t.bySubject) >= t.limit:
 		return refusal.Certificate.New("no room for more than %d certificates", t.limit)
+	case !known && len(t.newest) >= 2*t.limit:
+		return refusal.Certificate.New("no room for more keys")
+	case known && c.IssuedAt.Before(newest):
+		return refusal.Certificate.New("older than what is known of its key")
 	case !ok || old == c:
 		return nil
 	case !c.IssuedAt.After(old.IssuedAt):
-		return refusal.Certificate.New("older than what is known of its key")
+		return refusal.Certificate.New("of the same time as what is known of its key")
 	}
 	if !old.ValidAt(now) {
 		return nil

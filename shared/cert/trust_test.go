@@ -403,6 +403,56 @@ func TestTrustReplacesWhatIsBelievedNoMore(t *testing.T) {
 	}
 }
 
+// TestRevocationBringsNothingOlderBack: what replaced a certificate is revoked by
+// itself, which must not make the replaced one good again.
+func TestRevocationBringsNothingOlderBack(t *testing.T) {
+	trust := believing(t, 1)
+	high := signed(t, 1, root, of(cert.Enterprise))
+	low := signed(t, 1, root, of(cert.Edge), issued(noon.Add(time.Minute)))
+	later := noon.Add(time.Hour)
+	for _, c := range []cert.Certificate{high, low} {
+		if err := trust.Add(later, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := trust.Revoke(list(t, root, 1, cert.Revocation{Subject: low.Subject, Serial: serial(t, low), RevokedAt: later})); err != nil {
+		t.Fatal(err)
+	}
+	if err := trust.Add(later, high); !errors.Is(err, refusal.Certificate) {
+		t.Errorf("the older one is back: %v", err)
+	}
+	if err := trust.Add(later, signed(t, 1, root, issued(later))); err != nil {
+		t.Errorf("a newer one: %v", err)
+	}
+}
+
+// TestKeysAreBounded: those of which all is revoked do not count, or a formation
+// could not go on for ever.
+func TestKeysAreBounded(t *testing.T) {
+	trust := believing(t, 1)
+	var entries []cert.Revocation
+	for i := byte(1); i <= 10; i++ {
+		c := signed(t, i, root)
+		if err := trust.Add(noon, c); err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, cert.Revocation{Subject: c.Subject, Serial: serial(t, c), RevokedAt: noon})
+		if err := trust.Revoke(list(t, root, uint64(i), entries...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := trust.Add(noon, signed(t, 11, root)); !errors.Is(err, refusal.Certificate) {
+		t.Errorf("an eleventh key: %v", err)
+	}
+	entries[0].Serial = [32]byte{}
+	if err := trust.Revoke(list(t, root, 11, entries...)); err != nil {
+		t.Fatal(err)
+	}
+	if err := trust.Add(noon, signed(t, 11, root)); err != nil {
+		t.Errorf("there is room again: %v", err)
+	}
+}
+
 func TestNamesAreBounded(t *testing.T) {
 	trust := believing(t, 1)
 	for i := range 10 {

@@ -1,5 +1,3 @@
-// Package enrollment is how a node comes into a formation: the tokens that let it in
-// and what it is given.
 package enrollment
 
 import (

@@ -42,7 +42,7 @@ type Token struct {
 // TokenRequest is what somebody asks of a new token.
 type TokenRequest struct {
 	Label       string
-	MaxUses     int // 0 is 1
+	MaxUses     *int // nil is 1
 	ExpiresAt   time.Time
 	Tier        string   // empty is the lowest
 	Permissions []string // nil are the standard ones
@@ -58,11 +58,11 @@ func (r TokenRequest) Token(now time.Time) (Token, error) {
 	if _, err := tenant.ParseLabel(r.Label); err != nil {
 		wrong = append(wrong, fault.Of(err).Fields...)
 	}
-	t := Token{Label: r.Label, Grant: grant, MaxUses: r.MaxUses, CreatedAt: now, ExpiresAt: r.ExpiresAt}
-	if t.MaxUses == 0 {
-		t.MaxUses = 1
+	t := Token{Label: r.Label, Grant: grant, MaxUses: 1, CreatedAt: now, ExpiresAt: r.ExpiresAt}
+	if r.MaxUses != nil {
+		t.MaxUses = *r.MaxUses
 	}
-	if t.MaxUses < 0 || t.MaxUses > MaxTokenUses {
+	if t.MaxUses < 1 || t.MaxUses > MaxTokenUses {
 		bad("/max_uses", "must be between 1 and %d", MaxTokenUses)
 	}
 	if t.ExpiresAt.IsZero() {
@@ -84,17 +84,17 @@ func (r TokenRequest) Token(now time.Time) (Token, error) {
 
 // The states of a token. Only an active one admits.
 const (
-	Active  = "active"
-	UsedUp  = "used_up"
-	Expired = "expired"
-	Revoked = "revoked"
+	Active       = "active"
+	UsedUp       = "used_up"
+	Expired      = "expired"
+	TokenRevoked = "revoked"
 )
 
 // State is what a token is good for now.
 func (t Token) State(now time.Time) string {
 	switch {
 	case !t.RevokedAt.IsZero():
-		return Revoked
+		return TokenRevoked
 	case !t.ExpiresAt.After(now):
 		return Expired
 	case t.Uses >= t.MaxUses:
@@ -104,7 +104,7 @@ func (t Token) State(now time.Time) string {
 }
 
 // said is why a token in a state admits nobody.
-var said = map[string]string{UsedUp: "is used up", Expired: "has expired", Revoked: "was revoked"}
+var said = map[string]string{UsedUp: "is used up", Expired: "has expired", TokenRevoked: "was revoked"}
 
 // Refusal is the error of a token that admits nobody now, or nil. It tells why:
 // whoever sees it has shown the token.

@@ -8,13 +8,13 @@ import (
 	"fmt"
 )
 
-// ErrUnfit means a key that answers, but not as it was asked.
-var ErrUnfit = errors.New("envelope: the key does not do what it should")
+// ErrUnbound means a key that forgets what it was told to bind to.
+var ErrUnbound = errors.New("envelope: what the key wraps is not bound to its record")
 
 // Check has a provider wrap a key for rec that is thrown away, and makes sure that it
 // comes back, and only for rec. A key service that knows nothing of bindings takes
-// them and forgets them; this is how that is noticed. ErrUnfit, or an error of the
-// provider.
+// them and forgets them; this is how that is noticed. ErrUnbound, or an error of the
+// provider: ErrTampered also if something else comes back.
 func Check(ctx context.Context, provider KeyProvider, rec Record) error {
 	dek := make([]byte, keySize)
 	defer clear(dek)
@@ -25,10 +25,10 @@ func Check(ctx context.Context, provider KeyProvider, rec Record) error {
 	}
 	back, err := provider.Unwrap(ctx, rec, wrapped)
 	defer clear(back)
-	switch {
-	case errors.Is(err, ErrTampered) || err == nil && subtle.ConstantTimeCompare(dek, back) != 1:
-		return fmt.Errorf("%w: what it wrapped does not come back", ErrUnfit)
-	case err != nil:
+	if err == nil && subtle.ConstantTimeCompare(dek, back) != 1 {
+		err = ErrTampered
+	}
+	if err != nil {
 		return fmt.Errorf("unwrap: %w", err)
 	}
 	other := rec
@@ -36,7 +36,7 @@ func Check(ctx context.Context, provider KeyProvider, rec Record) error {
 	switch again, err := provider.Unwrap(ctx, other, wrapped); {
 	case err == nil:
 		clear(again)
-		return fmt.Errorf("%w: what it wraps is not bound to its record", ErrUnfit)
+		return ErrUnbound
 	case !errors.Is(err, ErrTampered):
 		return fmt.Errorf("unwrap for another record: %w", err)
 	}

@@ -36,14 +36,17 @@ func TestCheck(t *testing.T) {
 	if err := envelope.Check(t.Context(), good, genesisOf("acme")); err != nil {
 		t.Error(err)
 	}
-	for name, bad := range map[string]envelope.KeyProvider{
-		"one that forgets the record": forgetful{good}, "one that mixes keys up": mixedUp{good},
+	for name, tc := range map[string]struct {
+		key  envelope.KeyProvider
+		want error
+	}{
+		"one that forgets the record": {forgetful{good}, envelope.ErrUnbound},
+		"one that mixes keys up":      {mixedUp{good}, envelope.ErrTampered},
+		"one that does not answer":    {scripted{err: envelope.ErrUnavailable}, envelope.ErrUnavailable},
+		"one that may not be used":    {scripted{err: envelope.ErrKeyRefused}, envelope.ErrKeyRefused},
 	} {
-		if err := envelope.Check(t.Context(), bad, genesisOf("acme")); !errors.Is(err, envelope.ErrUnfit) {
+		if err := envelope.Check(t.Context(), tc.key, genesisOf("acme")); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-	if err := envelope.Check(t.Context(), scripted{err: envelope.ErrUnavailable}, genesisOf("acme")); !errors.Is(err, envelope.ErrUnavailable) {
-		t.Errorf("got %v", err)
 	}
 }

@@ -25,22 +25,25 @@ const (
 
 // The types.
 const (
-	OrgCreatedType        = prefix + "org.created" + version
-	OrgUpdatedType        = prefix + "org.updated" + version
-	OrgDeletedType        = prefix + "org.deleted" + version
-	FormationCreatedType  = prefix + "formation.created" + version
-	FormationDeletedType  = prefix + "formation.deleted" + version
-	TicketRevokedType     = prefix + "ticket.revoked" + version
-	LogAppendedType       = prefix + "log.appended" + version
-	DocumentChangedType   = prefix + "document.changed" + version
-	ChangeSkippedType     = prefix + "change.skipped" + version
-	SinkTestType          = prefix + "sink.test" + version
-	SinkCreatedType       = prefix + "sink.created" + version
-	SinkChangedType       = prefix + "sink.changed" + version
-	SinkResumedType       = prefix + "sink.resumed" + version
-	SinkDeletedType       = prefix + "sink.deleted" + version
-	DeadLetterParkedType  = prefix + "deadletter.parked" + version
-	DeadLetterRedriveType = prefix + "deadletter.redriven" + version
+	OrgCreatedType         = prefix + "org.created" + version
+	OrgUpdatedType         = prefix + "org.updated" + version
+	OrgDeletedType         = prefix + "org.deleted" + version
+	FormationCreatedType   = prefix + "formation.created" + version
+	FormationUpdatedType   = prefix + "formation.updated" + version
+	FormationSuspendedType = prefix + "formation.suspended" + version
+	FormationResumedType   = prefix + "formation.resumed" + version
+	FormationDeletedType   = prefix + "formation.deleted" + version
+	TicketRevokedType      = prefix + "ticket.revoked" + version
+	LogAppendedType        = prefix + "log.appended" + version
+	DocumentChangedType    = prefix + "document.changed" + version
+	ChangeSkippedType      = prefix + "change.skipped" + version
+	SinkTestType           = prefix + "sink.test" + version
+	SinkCreatedType        = prefix + "sink.created" + version
+	SinkChangedType        = prefix + "sink.changed" + version
+	SinkResumedType        = prefix + "sink.resumed" + version
+	SinkDeletedType        = prefix + "sink.deleted" + version
+	DeadLetterParkedType   = prefix + "deadletter.parked" + version
+	DeadLetterRedriveType  = prefix + "deadletter.redriven" + version
 
 	CertificateIssuedType  = prefix + "certificate.issued" + version
 	CertificateRenewedType = prefix + "certificate.renewed" + version
@@ -56,7 +59,7 @@ const (
 func Types() []string {
 	return []string{
 		OrgCreatedType, OrgUpdatedType, OrgDeletedType,
-		FormationCreatedType, FormationDeletedType, TicketRevokedType,
+		FormationCreatedType, FormationUpdatedType, FormationSuspendedType, FormationResumedType, FormationDeletedType, TicketRevokedType,
 		LogAppendedType, DocumentChangedType, ChangeSkippedType,
 		SinkTestType, SinkCreatedType, SinkChangedType, SinkResumedType, SinkDeletedType,
 		DeadLetterParkedType, DeadLetterRedriveType,
@@ -137,6 +140,21 @@ func orgEvent(eventType string, o tenant.Org, now time.Time) cloudevents.Event {
 // FormationCreated says that a formation exists now.
 func FormationCreated(f tenant.Formation, now time.Time) cloudevents.Event {
 	return formationEvent(FormationCreatedType, f, now)
+}
+
+// FormationUpdated says that a formation's enrollment policy changed.
+func FormationUpdated(f tenant.Formation, now time.Time) cloudevents.Event {
+	return formationEvent(FormationUpdatedType, f, now)
+}
+
+// FormationSuspended says that issue, capture and delivery stop in a formation.
+func FormationSuspended(f tenant.Formation, now time.Time) cloudevents.Event {
+	return formationEvent(FormationSuspendedType, f, now)
+}
+
+// FormationResumed says that a formation goes on where it was suspended.
+func FormationResumed(f tenant.Formation, now time.Time) cloudevents.Event {
+	return formationEvent(FormationResumedType, f, now)
 }
 
 // FormationDeleted says that a formation, its keys and its log are gone.

@@ -26,8 +26,10 @@ func (k *Keyring) Probe(ctx context.Context, org tenant.OrgID, id string) error 
 	case err == nil:
 		c.heed(string(org), nil)
 		return nil
-	case errors.Is(err, envelope.ErrUnfit), errors.Is(err, envelope.ErrTampered):
-		return invalidKey(err, "does not unwrap what it has wrapped, or not for its record alone")
+	case errors.Is(err, envelope.ErrTampered):
+		return invalidKey(err, "does not unwrap what it has wrapped")
+	case errors.Is(err, envelope.ErrUnbound):
+		return invalidKey(err, "is in a key service that cannot bind what it wraps to what it is for")
 	case errors.Is(err, envelope.ErrKeyRefused):
 		return invalidKey(err, "may not be used by the gateway; it has to be allowed to encrypt and to decrypt with it")
 	}

@@ -3,6 +3,7 @@ package meshwire_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -297,4 +298,21 @@ func FuzzDecode(f *testing.F) {
 			back("tombstones", again, err)
 		}
 	})
+}
+
+func ExampleReadFrame() {
+	tombstone := meshwire.Tombstone{Collection: "tracks", DocumentID: "t-9", DeletedAt: noon, DeletedBy: "hq"}
+	payload, err := tombstone.Encode()
+	if err != nil {
+		panic(err)
+	}
+	wire, _ := meshwire.Frame{Key: tombstone.Key(), Type: meshwire.TombstoneOne, Payload: payload}.Append(nil)
+
+	frame, err := meshwire.ReadFrame(bytes.NewReader(wire), 1<<20)
+	fmt.Println(frame.Key, frame.Type == meshwire.TombstoneOne, err)
+	_, err = meshwire.ReadFrame(bytes.NewReader(wire), 10)
+	fmt.Println(err)
+	// Output:
+	// tombstones:tracks:t-9 true <nil>
+	// payload of 36 bytes is longer than 10
 }

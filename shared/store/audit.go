@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -27,16 +30,18 @@ func (tx *Tx) AppendAudit(ctx context.Context, a Audit) error {
 	if err != nil {
 		return err
 	}
-	tx.audits = true
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO audit (org_id, audit_id, at, actor, action, target, request_id, detail)
+	if !slices.Contains(tx.audits, a.Org) {
+		tx.audits = append(tx.audits, a.Org)
+	}
+	_, err = tx.of(a.Org).ExecContext(ctx, `INSERT INTO audit (org_id, audit_id, at, actor, action, target, request_id, detail)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		a.Org, newID(a.At), micros(a.At), a.Actor, a.Action, a.Target, a.RequestID, string(detail))
 	return err
 }
 
 // OnAudit has hear called after each commit of this process that appended to an
-// audit trail. It must not wait.
-func (s *Store) OnAudit(hear func()) { s.audited.Store(&hear) }
+// audit trail, with whose trail it is. It must not wait.
+func (s *Store) OnAudit(hear func(tenant.OrgID)) { s.audited.Store(&hear) }
 
 const auditColumns = `org_id, seq, audit_id, at, actor, action, target, request_id, detail, hash`
 
@@ -64,7 +69,7 @@ func scanEntry(r row) (audit.Entry, error) {
 // AuditTrail returns up to limit acts of an organization, oldest first, whether
 // they are linked by now or not.
 func (s queries) AuditTrail(ctx context.Context, org tenant.OrgID, limit int) ([]Audit, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+auditColumns+` FROM audit WHERE org_id = $1 ORDER BY audit_id LIMIT $2`, org, limit)
+	rows, err := s.of(org).QueryContext(ctx, `SELECT `+auditColumns+` FROM audit WHERE org_id = $1 ORDER BY audit_id LIMIT $2`, org, limit)
 	return collect(rows, err, func(r row) (Audit, error) {
 		e, err := scanEntry(r)
 		if err != nil {
@@ -79,7 +84,7 @@ func (s queries) AuditTrail(ctx context.Context, org tenant.OrgID, limit int) ([
 // which are not in its chain; empty if there is none.
 func (s queries) NextUnlinked(ctx context.Context, after tenant.OrgID) (tenant.OrgID, error) {
 	var org sql.NullString
-	err := s.q.QueryRowContext(ctx, `SELECT min(org_id) FROM audit WHERE seq = 0 AND org_id > $1`, after).Scan(&org)
+	err := s.everywhere("the sweep looks for what is due, whosever it is").QueryRowContext(ctx, `SELECT min(org_id) FROM audit WHERE seq = 0 AND org_id > $1`, after).Scan(&org)
 	return tenant.OrgID(org.String), err
 }
 
@@ -107,20 +112,20 @@ func scanChain(r row) (Chain, error) {
 // AuditChain returns the end of an organization's chain; fault.NotFound if there
 // never was an act.
 func (s queries) AuditChain(ctx context.Context, org tenant.OrgID) (Chain, error) {
-	c, err := scanChain(s.q.QueryRowContext(ctx, `SELECT `+chainColumns+` FROM audit_chains WHERE org_id = $1`, org))
+	c, err := scanChain(s.of(org).QueryRowContext(ctx, `SELECT `+chainColumns+` FROM audit_chains WHERE org_id = $1`, org))
 	return c, one(err, "no organization %q", org)
 }
 
 // AuditChains returns up to limit chains whose organization comes after the given
 // one: all that ever were, whether the organization is still there or not.
 func (s queries) AuditChains(ctx context.Context, after tenant.OrgID, limit int) ([]Chain, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+chainColumns+` FROM audit_chains WHERE org_id > $1 ORDER BY org_id LIMIT $2`, after, limit)
+	rows, err := s.everywhere("a gateway administrator lists the trails").QueryContext(ctx, `SELECT `+chainColumns+` FROM audit_chains WHERE org_id > $1 ORDER BY org_id LIMIT $2`, after, limit)
 	return collect(rows, err, scanChain)
 }
 
 // UnsignedChains is AuditChains of those that do not end at their newest head.
 func (s queries) UnsignedChains(ctx context.Context, after tenant.OrgID, limit int) ([]Chain, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+chainColumns+` FROM audit_chains
+	rows, err := s.everywhere("the sweep looks for what is due, whosever it is").QueryContext(ctx, `SELECT `+chainColumns+` FROM audit_chains
 		WHERE org_id > $1 AND signed <> seq ORDER BY org_id LIMIT $2`, after, limit)
 	return collect(rows, err, scanChain)
 }
@@ -132,11 +137,21 @@ const linkBatch = 512
 // chain, up to a batch of them, and returns how many those were. It can be called
 // by anybody at any time: the chain's row is locked, so that two who do it take
 // turns, and all of it is one transaction, so that a crash leaves nothing behind.
-func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID) (int, error) {
+//
+// Only entries of acts since a time are looked for, unless that is zero. Whoever
+// links all the time says one: what was linked lately is still in the way of who
+// looks from the beginning, until Postgres has cleaned up.
+func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID, since time.Time) (int, error) {
 	n := 0
+	after := ""
+	if !since.IsZero() {
+		var first ulid.ULID
+		_ = first.SetTime(ulid.Timestamp(since))
+		after = first.String()
+	}
 	// Most who ask find nothing to do, and shall not wait for a writer's turn.
 	var waits bool
-	err := s.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM audit WHERE org_id = $1 AND seq = 0)`, org).Scan(&waits)
+	err := s.of(org).QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM audit WHERE org_id = $1 AND seq = 0 AND audit_id >= $2)`, org, after).Scan(&waits)
 	if err != nil || !waits {
 		return 0, err
 	}
@@ -146,8 +161,8 @@ func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID) (int, error) {
 		if err != nil {
 			return err
 		}
-		rows, err := tx.q.QueryContext(ctx, `SELECT `+auditColumns+` FROM audit
-			WHERE org_id = $1 AND seq = 0 ORDER BY audit_id LIMIT $2`, org, linkBatch)
+		rows, err := tx.of(org).QueryContext(ctx, `SELECT `+auditColumns+` FROM audit
+			WHERE org_id = $1 AND seq = 0 AND audit_id >= $2 ORDER BY audit_id LIMIT $3`, org, after, linkBatch)
 		waiting, err := collect(rows, err, scanEntry)
 		if err != nil || len(waiting) == 0 {
 			return err
@@ -169,7 +184,7 @@ func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID) (int, error) {
 			faultpoint.Hit("audit-link/placed")
 		}
 		n = len(waiting)
-		_, err = tx.q.ExecContext(ctx, `UPDATE audit_chains SET seq = $2, hash = $3, since = $4 WHERE org_id = $1`,
+		_, err = tx.of(org).ExecContext(ctx, `UPDATE audit_chains SET seq = $2, hash = $3, since = $4 WHERE org_id = $1`,
 			org, c.Seq, c.Hash.String(), c.Since)
 		faultpoint.Hit("audit-link/moved")
 		return err
@@ -183,15 +198,15 @@ func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID) (int, error) {
 
 func (tx *Tx) lockChain(ctx context.Context, org tenant.OrgID) (Chain, error) {
 	find := `SELECT ` + chainColumns + ` FROM audit_chains WHERE org_id = $1` + tx.forUpdate
-	c, err := scanChain(tx.q.QueryRowContext(ctx, find, org))
+	c, err := scanChain(tx.of(org).QueryRowContext(ctx, find, org))
 	if !errors.Is(err, sql.ErrNoRows) {
 		return c, err
 	}
-	if _, err := tx.q.ExecContext(ctx, `INSERT INTO audit_chains (org_id, seq, hash, since, signed) VALUES ($1, 0, '', 1, 0)
+	if _, err := tx.of(org).ExecContext(ctx, `INSERT INTO audit_chains (org_id, seq, hash, since, signed) VALUES ($1, 0, '', 1, 0)
 		ON CONFLICT (org_id) DO NOTHING`, org); err != nil {
 		return Chain{}, err
 	}
-	return scanChain(tx.q.QueryRowContext(ctx, find, org))
+	return scanChain(tx.of(org).QueryRowContext(ctx, find, org))
 }
 
 // sizeFor is how many of n rows go into one statement.
@@ -207,18 +222,20 @@ func sizeFor(n int) int {
 // placeEntries gives entries their place. That each of them still waits is checked
 // by counting: one that is gone, or was linked by other means, ends the transaction.
 func (tx *Tx) placeEntries(ctx context.Context, org tenant.OrgID, entries []audit.Entry) error {
-	var q strings.Builder
-	q.WriteString(`UPDATE audit SET seq = v.column2, hash = v.column3 FROM (VALUES `)
+	// The first and the last bound what is looked at: Postgres takes the entries that
+	// wait for a handful, and would go through all of them for each statement.
+	var seqs, hashes, ids strings.Builder
 	args := []any{org}
 	for i, e := range entries {
-		if i > 0 {
-			q.WriteByte(',')
-		}
-		fmt.Fprintf(&q, `($%d, CAST($%d AS BIGINT), $%d)`, 3*i+2, 3*i+3, 3*i+4)
+		n := 3*i + 2
+		fmt.Fprintf(&ids, `, $%d`, n)
+		fmt.Fprintf(&seqs, ` WHEN $%d THEN CAST($%d AS BIGINT)`, n, n+1)
+		fmt.Fprintf(&hashes, ` WHEN $%d THEN $%d`, n, n+2)
 		args = append(args, e.ID, int64(e.Seq), e.Hash.String())
 	}
-	q.WriteString(`) AS v WHERE audit.org_id = $1 AND audit.audit_id = v.column1 AND audit.seq = 0`)
-	res, err := tx.q.ExecContext(ctx, q.String(), args...)
+	q := `UPDATE audit SET seq = CASE audit_id` + seqs.String() + ` END, hash = CASE audit_id` + hashes.String() + ` END
+		WHERE org_id = $1 AND seq = 0 AND audit_id BETWEEN $2 AND ` + fmt.Sprintf(`$%d`, 3*len(entries)-1) + ` AND audit_id IN (` + ids.String()[2:] + `)`
+	res, err := tx.of(org).ExecContext(ctx, q, args...)
 	if err != nil {
 		return err
 	}
@@ -235,7 +252,7 @@ func (s queries) ChainEntries(ctx context.Context, org tenant.OrgID, after uint6
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.q.QueryContext(ctx, `SELECT `+auditColumns+` FROM audit
+	rows, err := s.of(org).QueryContext(ctx, `SELECT `+auditColumns+` FROM audit
 		WHERE org_id = $1 AND seq > $2 AND seq > 0 ORDER BY seq LIMIT $3`, org, after, limit)
 	list, err := collect(rows, err, scanEntry)
 	for i := range list {
@@ -250,7 +267,7 @@ func (s queries) entryHash(ctx context.Context, org tenant.OrgID, seq uint64) (a
 		return audit.Hash{}, nil
 	}
 	var text string
-	err := s.q.QueryRowContext(ctx, `SELECT hash FROM audit WHERE org_id = $1 AND seq = $2 AND seq > 0`, org, seq).Scan(&text)
+	err := s.of(org).QueryRowContext(ctx, `SELECT hash FROM audit WHERE org_id = $1 AND seq = $2 AND seq > 0`, org, seq).Scan(&text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return audit.Hash{}, nil // somebody was at the table, and what follows shows it
 	}
@@ -301,33 +318,33 @@ func (s queries) SearchAudit(ctx context.Context, org tenant.OrgID, q AuditQuery
 		and(`target = $%d`, q.Target)
 	}
 	args = append(args, limit)
-	rows, err := s.q.QueryContext(ctx, `SELECT `+auditColumns+` FROM audit WHERE `+strings.Join(where, ` AND `)+
+	rows, err := s.of(org).QueryContext(ctx, `SELECT `+auditColumns+` FROM audit WHERE `+strings.Join(where, ` AND `)+
 		fmt.Sprintf(` ORDER BY seq DESC LIMIT $%d`, len(args)), args...)
 	return collect(rows, err, scanEntry)
 }
 
 // AddAuditHead keeps a head. One that is there for the entry already stays.
 func (tx *Tx) AddAuditHead(ctx context.Context, h audit.Head) error {
-	if _, err := tx.q.ExecContext(ctx, `INSERT INTO audit_heads (org_id, seq, hash, at, public, signature) VALUES ($1, $2, $3, $4, $5, $6)
+	if _, err := tx.of(h.Org).ExecContext(ctx, `INSERT INTO audit_heads (org_id, seq, hash, at, public, signature) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (org_id, seq) DO NOTHING`, h.Org, h.Seq, h.Hash.String(), micros(h.At), h.Key[:], h.Signature[:]); err != nil {
 		return fmt.Errorf("keep audit head: %w", err)
 	}
 	faultpoint.Hit("audit-sign/kept")
-	res, err := tx.q.ExecContext(ctx, `UPDATE audit_chains SET signed = CASE WHEN signed < $2 THEN $2 ELSE signed END WHERE org_id = $1 AND seq >= $2`, h.Org, h.Seq)
+	res, err := tx.of(h.Org).ExecContext(ctx, `UPDATE audit_chains SET signed = CASE WHEN signed < $2 THEN $2 ELSE signed END WHERE org_id = $1 AND seq >= $2`, h.Org, h.Seq)
 	return affected(res, err, fault.NotFound, "no audit chain of %q that goes to %d", h.Org, h.Seq)
 }
 
 // AuditHeads returns up to limit heads of an organization after the one of the
 // given entry, in their order.
 func (s queries) AuditHeads(ctx context.Context, org tenant.OrgID, after uint64, limit int) ([]audit.Head, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT org_id, seq, hash, at, public, signature FROM audit_heads
+	rows, err := s.of(org).QueryContext(ctx, `SELECT org_id, seq, hash, at, public, signature FROM audit_heads
 		WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`, org, after, limit)
 	return collect(rows, err, scanHead)
 }
 
 // AuditHead returns the head of an entry.
 func (s queries) AuditHead(ctx context.Context, org tenant.OrgID, seq uint64) (audit.Head, error) {
-	h, err := scanHead(s.q.QueryRowContext(ctx, `SELECT org_id, seq, hash, at, public, signature FROM audit_heads
+	h, err := scanHead(s.of(org).QueryRowContext(ctx, `SELECT org_id, seq, hash, at, public, signature FROM audit_heads
 		WHERE org_id = $1 AND seq = $2`, org, seq))
 	return h, one(err, "no head of entry %d", seq)
 }

@@ -40,7 +40,7 @@ func link(t *testing.T, s *store.Store) int {
 			return total
 		}
 		for org = next; ; {
-			n, err := s.LinkAudit(t.Context(), org)
+			n, err := s.LinkAudit(t.Context(), org, time.Time{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -133,7 +133,7 @@ func testAuditRace(t *testing.T, s *store.Store) {
 	for l := range 3 {
 		linking.Go(func() {
 			for !over.Load() {
-				if _, err := s.LinkAudit(t.Context(), orgs[l%2]); err != nil && !errors.Is(err, fault.Stale) {
+				if _, err := s.LinkAudit(t.Context(), orgs[l%2], time.Time{}); err != nil && !errors.Is(err, fault.Stale) {
 					errs <- err
 					return
 				}
@@ -251,7 +251,11 @@ func testAuditSearch(t *testing.T, s *store.Store) {
 // testAuditIsHeard: whoever links is told of what was committed, and of nothing else.
 func testAuditIsHeard(t *testing.T, s *store.Store) {
 	heard := 0
-	s.OnAudit(func() { heard++ })
+	s.OnAudit(func(org tenant.OrgID) {
+		if heard++; org != "acme" {
+			t.Errorf("heard of %q", org)
+		}
+	})
 	act(t, s, "acme", "a.b", now)
 	if heard != 1 {
 		t.Errorf("heard %d after an act", heard)

@@ -48,14 +48,14 @@ func (tx *Tx) Admission(ctx context.Context, key tenant.Key, signer, node string
 	var state, otherID sql.NullString
 	var mine, other authority.Node
 	var until, proved, otherUntil, otherProved sql.NullInt64
-	err := tx.q.QueryRowContext(ctx, `SELECT f.mesh_id, f.policy, f.state, f.authority_key, f.created_at, o.quotas, a.state,
+	err := tx.of(key.Org).QueryRowContext(ctx, `SELECT f.mesh_id, f.policy, f.state, f.authority_key, f.created_at, o.quotas, a.state,
 			n.subject, n.until, n.proved_at, m.node_id, m.until, m.proved_at,
 			EXISTS (SELECT 1 FROM certificates c WHERE c.org_id = $1 AND c.app_id = $2 AND c.subject = $5 AND c.revoked_at <> 0 AND c.reason NOT IN (`+byAuthority+`))
 		FROM formations f JOIN orgs o ON o.org_id = f.org_id
 		LEFT JOIN authorities a ON a.org_id = f.org_id AND a.app_id = f.app_id AND a.authority_id = $3
 		LEFT JOIN nodes n ON n.org_id = f.org_id AND n.app_id = f.app_id AND n.node_id = $4
 		LEFT JOIN nodes m ON m.org_id = f.org_id AND m.app_id = f.app_id AND m.subject = $5 AND m.node_id <> $4
-		WHERE f.org_id = $1 AND f.app_id = $2`, key.Org, key.App, signer, node, subject).Scan(
+		WHERE f.org_id = $1 AND f.app_id = $2 AND f.state <> 'destroyed'`, key.Org, key.App, signer, node, subject).Scan(
 		&a.Formation.MeshID, &a.Formation.Policy, &a.Formation.State, &a.Formation.AuthorityPublicKey, &created, &quotas, &state,
 		&mine.Subject, &until, &proved, &otherID, &otherUntil, &otherProved, &a.Revoked)
 	if err := one(err, "no formation %q", key); err != nil {
@@ -75,7 +75,7 @@ func (tx *Tx) Admission(ctx context.Context, key tenant.Key, signer, node string
 
 // BindNode makes a node id the name of a key, whosever it was.
 func (tx *Tx) BindNode(ctx context.Context, key tenant.Key, n authority.Node) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO nodes (org_id, app_id, node_id, subject, until, proved_at) VALUES ($1, $2, $3, $4, $5, $6)
+	_, err := tx.of(key.Org).ExecContext(ctx, `INSERT INTO nodes (org_id, app_id, node_id, subject, until, proved_at) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (org_id, app_id, node_id) DO UPDATE SET subject = excluded.subject, until = excluded.until, proved_at = excluded.proved_at`,
 		key.Org, key.App, n.ID, n.Subject, micros(n.Until), micros(n.ProvedAt))
 	return err
@@ -83,14 +83,14 @@ func (tx *Tx) BindNode(ctx context.Context, key tenant.Key, n authority.Node) er
 
 // FreeNode takes a node id from its key.
 func (tx *Tx) FreeNode(ctx context.Context, key tenant.Key, node string) error {
-	_, err := tx.q.ExecContext(ctx, `DELETE FROM nodes WHERE org_id = $1 AND app_id = $2 AND node_id = $3`, key.Org, key.App, node)
+	_, err := tx.of(key.Org).ExecContext(ctx, `DELETE FROM nodes WHERE org_id = $1 AND app_id = $2 AND node_id = $3`, key.Org, key.App, node)
 	return err
 }
 
 // FreeExpiredNodes frees the node ids whose time has passed, and whose last proof
 // is so old that nobody would take it again. It returns how many there were.
 func (tx *Tx) FreeExpiredNodes(ctx context.Context, key tenant.Key, now, provedBefore time.Time) (int, error) {
-	res, err := tx.q.ExecContext(ctx, `DELETE FROM nodes WHERE org_id = $1 AND app_id = $2 AND until <= $3 AND proved_at < $4`,
+	res, err := tx.of(key.Org).ExecContext(ctx, `DELETE FROM nodes WHERE org_id = $1 AND app_id = $2 AND until <= $3 AND proved_at < $4`,
 		key.Org, key.App, micros(now), micros(provedBefore))
 	if err != nil {
 		return 0, err
@@ -101,7 +101,7 @@ func (tx *Tx) FreeExpiredNodes(ctx context.Context, key tenant.Key, now, provedB
 
 // AddCertificate keeps a certificate; fault.Conflict if it is there.
 func (tx *Tx) AddCertificate(ctx context.Context, c authority.Certificate) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO certificates (`+certificateColumns+`)
+	_, err := tx.of(c.Key.Org).ExecContext(ctx, `INSERT INTO certificates (`+certificateColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, '', 0, '', '')`,
 		c.Key.Org, c.Key.App, c.Number, c.Serial, c.Subject, c.NodeID, c.Tier, c.Permissions, micros(c.IssuedAt), micros(c.ExpiresAt), micros(c.RenewAfter),
 		c.Authority, c.Encoded, c.By, c.Why, c.Rule, c.AdmittedBy, c.Replaces)
@@ -113,21 +113,24 @@ func (tx *Tx) AddCertificate(ctx context.Context, c authority.Certificate) error
 
 // ReplaceCertificate writes down that a certificate was renewed to another.
 func (tx *Tx) ReplaceCertificate(ctx context.Context, key tenant.Key, serial, by string) error {
-	_, err := tx.q.ExecContext(ctx, `UPDATE certificates SET replaced_by = $4 WHERE org_id = $1 AND app_id = $2 AND serial = $3`, key.Org, key.App, serial, by)
+	_, err := tx.of(key.Org).ExecContext(ctx, `UPDATE certificates SET replaced_by = $4 WHERE org_id = $1 AND app_id = $2 AND serial = $3`, key.Org, key.App, serial, by)
 	return err
 }
 
+// undestroyed leaves out what is left of a destroyed formation.
+const undestroyed = ` AND EXISTS (SELECT 1 FROM formations f WHERE f.org_id = $1 AND f.app_id = $2 AND f.state <> 'destroyed')`
+
 // Certificate returns a formation's certificate by its serial.
 func (s queries) Certificate(ctx context.Context, key tenant.Key, serial string) (authority.Certificate, error) {
-	c, err := scanCertificate(s.q.QueryRowContext(ctx, `SELECT `+certificateColumns+` FROM certificates
-		WHERE org_id = $1 AND app_id = $2 AND serial = $3`, key.Org, key.App, serial))
+	c, err := scanCertificate(s.of(key.Org).QueryRowContext(ctx, `SELECT `+certificateColumns+` FROM certificates
+		WHERE org_id = $1 AND app_id = $2 AND serial = $3`+undestroyed, key.Org, key.App, serial))
 	return c, one(err, "no certificate %q", serial)
 }
 
 // CertificatesOfNode returns up to limit certificates of a node id and a key, the
 // newest first.
 func (s queries) CertificatesOfNode(ctx context.Context, key tenant.Key, node string, subject []byte, limit int) ([]authority.Certificate, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+certificateColumns+` FROM certificates
+	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT `+certificateColumns+` FROM certificates
 		WHERE org_id = $1 AND app_id = $2 AND node_id = $3 AND subject = $4 ORDER BY number DESC LIMIT $5`, key.Org, key.App, node, subject, limit)
 	return collect(rows, err, scanCertificate)
 }
@@ -142,7 +145,7 @@ type After struct {
 // those that a filter picks by expiry, the soonest first. fault.NotFound if there
 // is no such formation.
 func (s queries) Certificates(ctx context.Context, key tenant.Key, f authority.Filter, now time.Time, after After, limit int) ([]authority.Certificate, error) {
-	query, args := `SELECT `+certificateColumns+` FROM certificates WHERE org_id = $1 AND app_id = $2`, []any{key.Org, key.App}
+	query, args := `SELECT `+certificateColumns+` FROM certificates WHERE org_id = $1 AND app_id = $2`+undestroyed, []any{key.Org, key.App}
 	where := func(format string, values ...any) {
 		places := make([]any, len(values))
 		for i := range values {
@@ -175,7 +178,7 @@ func (s queries) Certificates(ctx context.Context, key tenant.Key, f authority.F
 		where(`number < %s`, after.Number)
 	}
 	args = append(args, limit)
-	rows, err := s.q.QueryContext(ctx, query+order+fmt.Sprintf(` LIMIT $%d`, len(args)), args...)
+	rows, err := s.of(key.Org).QueryContext(ctx, query+order+fmt.Sprintf(` LIMIT $%d`, len(args)), args...)
 	list, err := collect(rows, err, scanCertificate)
 	if err == nil && len(list) == 0 {
 		_, err = s.Formation(ctx, key)
@@ -187,7 +190,7 @@ func (s queries) Certificates(ctx context.Context, key tenant.Key, f authority.F
 // with their authority, frees its node id and returns how many there were. The
 // ledger is locked already.
 func (tx *Tx) RevokeKey(ctx context.Context, key tenant.Key, node string, subject []byte, at time.Time, by, reason string) (int, error) {
-	res, err := tx.q.ExecContext(ctx, `UPDATE certificates SET revoked_at = $5, revoked_by = $6, reason = $7
+	res, err := tx.of(key.Org).ExecContext(ctx, `UPDATE certificates SET revoked_at = $5, revoked_by = $6, reason = $7
 		WHERE org_id = $1 AND app_id = $2 AND node_id = $3 AND subject = $4 AND (revoked_at = 0 OR reason IN (`+byAuthority+`)) AND expires_at > $5`,
 		key.Org, key.App, node, subject, micros(at), by, reason)
 	if err != nil {
@@ -197,7 +200,7 @@ func (tx *Tx) RevokeKey(ctx context.Context, key tenant.Key, node string, subjec
 	if err != nil {
 		return 0, err
 	}
-	freed, err := tx.q.ExecContext(ctx, `DELETE FROM nodes WHERE org_id = $1 AND app_id = $2 AND node_id = $3 AND subject = $4`, key.Org, key.App, node, subject)
+	freed, err := tx.of(key.Org).ExecContext(ctx, `DELETE FROM nodes WHERE org_id = $1 AND app_id = $2 AND node_id = $3 AND subject = $4`, key.Org, key.App, node, subject)
 	if err != nil {
 		return 0, err
 	}
@@ -224,7 +227,7 @@ func (tx *Tx) RevokeAllCertificates(ctx context.Context, key tenant.Key, at time
 }
 
 func (tx *Tx) revokeMany(ctx context.Context, key tenant.Key, at time.Time, by, reason, which string, args ...any) (int, error) {
-	res, err := tx.q.ExecContext(ctx, `UPDATE certificates SET revoked_at = $3, revoked_by = $4, reason = $5
+	res, err := tx.of(key.Org).ExecContext(ctx, `UPDATE certificates SET revoked_at = $3, revoked_by = $4, reason = $5
 		WHERE org_id = $1 AND app_id = $2 AND revoked_at = 0 AND expires_at > $3`+which,
 		append([]any{key.Org, key.App, micros(at), by, reason}, args...)...)
 	if err != nil {
@@ -235,7 +238,7 @@ func (tx *Tx) revokeMany(ctx context.Context, key tenant.Key, at time.Time, by, 
 		return 0, err
 	}
 	// A node that has a certificate of another authority too keeps its name.
-	freed, err := tx.q.ExecContext(ctx, `DELETE FROM nodes WHERE org_id = $1 AND app_id = $2 AND NOT EXISTS (
+	freed, err := tx.of(key.Org).ExecContext(ctx, `DELETE FROM nodes WHERE org_id = $1 AND app_id = $2 AND NOT EXISTS (
 		SELECT 1 FROM certificates c WHERE c.org_id = nodes.org_id AND c.app_id = nodes.app_id AND c.node_id = nodes.node_id
 			AND c.subject = nodes.subject AND c.revoked_at = 0 AND c.expires_at > $3)`, key.Org, key.App, micros(at))
 	if err != nil {
@@ -250,7 +253,7 @@ func (tx *Tx) revokeMany(ctx context.Context, key tenant.Key, at time.Time, by, 
 
 // revised counts a revocation that freed so many node ids.
 func (tx *Tx) revised(ctx context.Context, key tenant.Key, freed int64) error {
-	_, err := tx.q.ExecContext(ctx, `UPDATE ledgers SET revision = revision + 1, nodes = nodes - $3 WHERE org_id = $1 AND app_id = $2`, key.Org, key.App, freed)
+	_, err := tx.of(key.Org).ExecContext(ctx, `UPDATE ledgers SET revision = revision + 1, nodes = nodes - $3 WHERE org_id = $1 AND app_id = $2`, key.Org, key.App, freed)
 	return err
 }
 
@@ -258,7 +261,7 @@ func (tx *Tx) revised(ctx context.Context, key tenant.Key, freed int64) error {
 // have not expired at the given time; those that were revoked with their authority
 // come last.
 func (s queries) RevokedCertificates(ctx context.Context, key tenant.Key, now time.Time, limit int) ([]authority.Certificate, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+certificateColumns+` FROM certificates
+	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT `+certificateColumns+` FROM certificates
 		WHERE org_id = $1 AND app_id = $2 AND revoked_at <> 0 AND expires_at > $3
 		ORDER BY CASE WHEN reason IN (`+byAuthority+`) THEN 1 ELSE 0 END, number LIMIT $4`, key.Org, key.App, micros(now), limit)
 	return collect(rows, err, scanCertificate)
@@ -269,7 +272,7 @@ func (s queries) RevokedCertificates(ctx context.Context, key tenant.Key, now ti
 func (s queries) RevocationList(ctx context.Context, key tenant.Key) (authority.List, error) {
 	var l authority.List
 	var made, good int64
-	err := s.q.QueryRowContext(ctx, `SELECT version, revision, authority_id, made_at, good_until, encoded FROM revocation_lists
+	err := s.of(key.Org).QueryRowContext(ctx, `SELECT version, revision, authority_id, made_at, good_until, encoded FROM revocation_lists
 		WHERE org_id = $1 AND app_id = $2`, key.Org, key.App).Scan(&l.Version, &l.Revision, &l.Authority, &made, &good, &l.Encoded)
 	l.MadeAt, l.GoodUntil = fromMicros(made), fromMicros(good)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -281,7 +284,7 @@ func (s queries) RevocationList(ctx context.Context, key tenant.Key) (authority.
 // PutRevocationList keeps a list in the place of the one before it; fault.Conflict
 // if that is not the one that is there.
 func (tx *Tx) PutRevocationList(ctx context.Context, key tenant.Key, l authority.List) error {
-	res, err := tx.q.ExecContext(ctx, `INSERT INTO revocation_lists (org_id, app_id, version, revision, authority_id, made_at, good_until, encoded)
+	res, err := tx.of(key.Org).ExecContext(ctx, `INSERT INTO revocation_lists (org_id, app_id, version, revision, authority_id, made_at, good_until, encoded)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (org_id, app_id) DO UPDATE SET version = excluded.version, revision = excluded.revision, authority_id = excluded.authority_id,
 			made_at = excluded.made_at, good_until = excluded.good_until, encoded = excluded.encoded

@@ -27,13 +27,16 @@ func (tx *Tx) AppendChanges(ctx context.Context, key tenant.Key, batch []change.
 	if len(batch) == 0 {
 		return tx.Position(ctx, key)
 	}
-	var weight uint64
+	var weight, begun uint64
 	for _, c := range batch {
 		weight += weigh(c)
+		if c.Seq == 1 {
+			begun++
+		}
 	}
 	var last, total uint64
-	err := tx.q.QueryRowContext(ctx, `UPDATE formations SET position = position + $3, bytes = bytes + $4
-		WHERE org_id = $1 AND app_id = $2 AND state = 'active' RETURNING position, bytes`, key.Org, key.App, len(batch), weight).Scan(&last, &total)
+	err := tx.of(key.Org).QueryRowContext(ctx, `UPDATE formations SET position = position + $3, bytes = bytes + $4, documents = documents + $5
+		WHERE org_id = $1 AND app_id = $2 AND state = 'active' RETURNING position, bytes`, key.Org, key.App, len(batch), weight, begun).Scan(&last, &total)
 	if err != nil {
 		return 0, one(err, "no active formation %q", key)
 	}
@@ -85,7 +88,7 @@ func (tx *Tx) insertChanges(ctx context.Context, key tenant.Key, position, bytes
 		args = append(args, key.Org, key.App, c.Document, position+uint64(i)+1, c.Seq, c.Hash[:], prev, c.Concurrent,
 			joinHashes(c.Deps), c.Actor, c.ActorSeq, c.StartOp, c.Time, text(c.Message), c.Raw, c.Patches, micros(c.ReceivedAt), string(c.Origin), c.Trace, bytes)
 	}
-	_, err := tx.q.ExecContext(ctx, query.String(), args...)
+	_, err := tx.of(key.Org).ExecContext(ctx, query.String(), args...)
 	return bytes, err
 }
 
@@ -106,7 +109,7 @@ func (tx *Tx) advanceDocuments(ctx context.Context, key tenant.Key, batch []chan
 	}
 	for _, document := range order {
 		c := newest[document]
-		if _, err := tx.q.ExecContext(ctx, `INSERT INTO documents (org_id, app_id, document_id, seq, last_hash)
+		if _, err := tx.of(key.Org).ExecContext(ctx, `INSERT INTO documents (org_id, app_id, document_id, seq, last_hash)
 			VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (org_id, app_id, document_id) DO UPDATE SET seq = excluded.seq, last_hash = excluded.last_hash`,
 			key.Org, key.App, document, c.Seq, c.Hash[:]); err != nil {
@@ -119,14 +122,14 @@ func (tx *Tx) advanceDocuments(ctx context.Context, key tenant.Key, batch []chan
 // CountDocuments is how many documents a formation's log knows.
 func (s queries) CountDocuments(ctx context.Context, key tenant.Key) (int, error) {
 	var n int
-	err := s.q.QueryRowContext(ctx, `SELECT count(*) FROM documents WHERE org_id = $1 AND app_id = $2`, key.Org, key.App).Scan(&n)
+	err := s.of(key.Org).QueryRowContext(ctx, `SELECT count(*) FROM documents WHERE org_id = $1 AND app_id = $2`, key.Org, key.App).Scan(&n)
 	return n, err
 }
 
 // RawChanges calls each with the raw bytes of every change of a document, in the
 // order in which they were settled.
 func (s queries) RawChanges(ctx context.Context, key tenant.Key, document string, each func(seq uint64, raw []byte) error) error {
-	rows, err := s.q.QueryContext(ctx, `SELECT seq, raw FROM changes
+	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT seq, raw FROM changes
 		WHERE org_id = $1 AND app_id = $2 AND document_id = $3 ORDER BY seq`, key.Org, key.App, document)
 	if err != nil {
 		return err
@@ -168,7 +171,7 @@ func (s queries) DocumentChanges(ctx context.Context, key tenant.Key, document s
 
 func (s queries) readChanges(ctx context.Context, limit, maxBytes int, where string, key tenant.Key, args ...any) ([]change.Settled, error) {
 	args = append(append([]any{key.Org, key.App}, args...), limit)
-	rows, err := s.q.QueryContext(ctx, `SELECT `+changeColumns+` FROM changes
+	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT `+changeColumns+` FROM changes
 		WHERE org_id = $1 AND app_id = $2 AND `+where+` LIMIT $`+strconv.Itoa(len(args)), args...)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ type Compared struct {
 // SaveCompared records how a comparison came out. If the cursor is gone meanwhile
 // there is nothing to record.
 func (tx *Tx) SaveCompared(ctx context.Context, c Compared) error {
-	_, err := tx.q.ExecContext(ctx, `UPDATE cursors SET compared_at = $4, found = $5, compared = $6
+	_, err := tx.of(c.Key.Org).ExecContext(ctx, `UPDATE cursors SET compared_at = $4, found = $5, compared = $6
 		WHERE org_id = $1 AND sink_id = $2 AND app_id = $3`, c.Key.Org, c.Sink, c.Key.App, micros(c.At), c.Found, c.Result)
 	return err
 }
@@ -37,7 +37,7 @@ func scanCompared(r row) (Compared, error) {
 
 // Compared returns how a sink's last comparisons came out, by formation.
 func (s queries) Compared(ctx context.Context, org tenant.OrgID, sink string) ([]Compared, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+comparedColumns+` FROM cursors c
+	rows, err := s.of(org).QueryContext(ctx, `SELECT `+comparedColumns+` FROM cursors c
 		WHERE c.org_id = $1 AND c.sink_id = $2 AND c.compared_at > 0 ORDER BY c.app_id`, org, sink)
 	return collect(rows, err, scanCompared)
 }
@@ -45,7 +45,7 @@ func (s queries) Compared(ctx context.Context, org tenant.OrgID, sink string) ([
 // ComparisonsDue lists up to limit sinks and formations that were last compared
 // before a time, of all organizations, the longest ago first.
 func (s queries) ComparisonsDue(ctx context.Context, before time.Time, limit int) ([]Compared, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+comparedColumns+` FROM cursors c
+	rows, err := s.everywhere("the sweep looks for what is due, whosever it is").QueryContext(ctx, `SELECT `+comparedColumns+` FROM cursors c
 		WHERE c.compared_at < $1 AND c.position > c.start_position
 		ORDER BY c.compared_at, c.org_id, c.sink_id, c.app_id LIMIT $2`, micros(before), limit)
 	return collect(rows, err, scanCompared)
@@ -55,7 +55,7 @@ func (s queries) ComparisonsDue(ctx context.Context, before time.Time, limit int
 // comparison found something wrong.
 func (s queries) Incomplete(ctx context.Context) (map[delivery.Kind]int, error) {
 	out := map[delivery.Kind]int{}
-	rows, err := s.q.QueryContext(ctx, `SELECT s.kind, count(*) FROM cursors c
+	rows, err := s.everywhere("a metric of the whole gateway").QueryContext(ctx, `SELECT s.kind, count(*) FROM cursors c
 		JOIN sinks s ON s.org_id = c.org_id AND s.sink_id = c.sink_id WHERE c.found > 0 GROUP BY s.kind`)
 	_, err = collect(rows, err, func(r row) (struct{}, error) {
 		var kind delivery.Kind

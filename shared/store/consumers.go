@@ -37,7 +37,7 @@ func consumerFilter(c delivery.Consumer) (string, error) {
 // Consumer returns a formation's consumer. In a transaction it also keeps others
 // from changing or deleting it, and its formation, until the end.
 func (s queries) Consumer(ctx context.Context, key tenant.Key, name string) (delivery.Consumer, error) {
-	c, err := scanConsumer(s.q.QueryRowContext(ctx, `SELECT `+consumerColumns+` FROM consumers
+	c, err := scanConsumer(s.of(key.Org).QueryRowContext(ctx, `SELECT `+consumerColumns+` FROM consumers
 		WHERE org_id = $1 AND app_id = $2 AND name = $3`+s.forUpdate, key.Org, key.App, name))
 	return c, one(err, "no consumer %q", name)
 }
@@ -45,7 +45,7 @@ func (s queries) Consumer(ctx context.Context, key tenant.Key, name string) (del
 // Consumers returns up to limit of a formation's consumers whose name comes after
 // the given one; fault.NotFound if there is no such formation.
 func (s queries) Consumers(ctx context.Context, key tenant.Key, after string, limit int) ([]delivery.Consumer, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+consumerColumns+` FROM consumers
+	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT `+consumerColumns+` FROM consumers
 		WHERE org_id = $1 AND app_id = $2 AND name > $3 ORDER BY name LIMIT $4`, key.Org, key.App, after, limit)
 	list, err := collect(rows, err, scanConsumer)
 	if err == nil && len(list) == 0 {
@@ -57,7 +57,7 @@ func (s queries) Consumers(ctx context.Context, key tenant.Key, after string, li
 // CountConsumers is how many consumers a formation has.
 func (s queries) CountConsumers(ctx context.Context, key tenant.Key) (int, error) {
 	var n int
-	err := s.q.QueryRowContext(ctx, `SELECT count(*) FROM consumers WHERE org_id = $1 AND app_id = $2`, key.Org, key.App).Scan(&n)
+	err := s.of(key.Org).QueryRowContext(ctx, `SELECT count(*) FROM consumers WHERE org_id = $1 AND app_id = $2`, key.Org, key.App).Scan(&n)
 	return n, err
 }
 
@@ -68,7 +68,7 @@ func (tx *Tx) CreateConsumer(ctx context.Context, c delivery.Consumer) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO consumers (`+consumerColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+	_, err = tx.of(c.Org).ExecContext(ctx, `INSERT INTO consumers (`+consumerColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		c.Org, c.App, c.Name, c.Position, c.Format, filter, micros(c.CreatedAt), micros(c.SeenAt))
 	switch {
 	case sqldb.IsDuplicate(err):
@@ -85,7 +85,7 @@ func (tx *Tx) UpdateConsumer(ctx context.Context, c delivery.Consumer) error {
 	if err != nil {
 		return err
 	}
-	res, err := tx.q.ExecContext(ctx, `UPDATE consumers SET position = $4, format = $5, filter = $6, seen_at = $7
+	res, err := tx.of(c.Org).ExecContext(ctx, `UPDATE consumers SET position = $4, format = $5, filter = $6, seen_at = $7
 		WHERE org_id = $1 AND app_id = $2 AND name = $3`, c.Org, c.App, c.Name, c.Position, c.Format, filter, micros(c.SeenAt))
 	return affected(res, err, fault.NotFound, "no consumer %q", c.Name)
 }
@@ -93,14 +93,14 @@ func (tx *Tx) UpdateConsumer(ctx context.Context, c delivery.Consumer) error {
 // SeeConsumer records that a consumer asked for something. It touches nothing
 // else, so that it cannot undo what happens at the same moment.
 func (tx *Tx) SeeConsumer(ctx context.Context, key tenant.Key, name string, now time.Time) error {
-	res, err := tx.q.ExecContext(ctx, `UPDATE consumers SET seen_at = $4
+	res, err := tx.of(key.Org).ExecContext(ctx, `UPDATE consumers SET seen_at = $4
 		WHERE org_id = $1 AND app_id = $2 AND name = $3`, key.Org, key.App, name, micros(now))
 	return affected(res, err, fault.NotFound, "no consumer %q", name)
 }
 
 // DeleteConsumer forgets a consumer.
 func (tx *Tx) DeleteConsumer(ctx context.Context, key tenant.Key, name string) error {
-	res, err := tx.q.ExecContext(ctx, `DELETE FROM consumers WHERE org_id = $1 AND app_id = $2 AND name = $3`, key.Org, key.App, name)
+	res, err := tx.of(key.Org).ExecContext(ctx, `DELETE FROM consumers WHERE org_id = $1 AND app_id = $2 AND name = $3`, key.Org, key.App, name)
 	return affected(res, err, fault.NotFound, "no consumer %q", name)
 }
 
@@ -109,9 +109,9 @@ func (tx *Tx) DeleteConsumer(ctx context.Context, key tenant.Key, name string) e
 func (s queries) LagAfter(ctx context.Context, key tenant.Key, position uint64, now time.Time) (delivery.Lag, error) {
 	var end uint64
 	var next int64
-	err := s.q.QueryRowContext(ctx, `SELECT f.position, COALESCE((SELECT x.received_at FROM changes x
+	err := s.of(key.Org).QueryRowContext(ctx, `SELECT f.position, COALESCE((SELECT x.received_at FROM changes x
 			WHERE x.org_id = f.org_id AND x.app_id = f.app_id AND x.position = $3), 0)
-		FROM formations f WHERE f.org_id = $1 AND f.app_id = $2`, key.Org, key.App, position+1).Scan(&end, &next)
+		FROM formations f WHERE f.org_id = $1 AND f.app_id = $2 AND f.state <> 'destroyed'`, key.Org, key.App, position+1).Scan(&end, &next)
 	if err != nil || end <= position {
 		return delivery.Lag{}, one(err, "no formation %q", key)
 	}

@@ -23,7 +23,7 @@ func scanCursor(r row) (delivery.Cursor, error) {
 // Cursor returns where a sink is in a formation's log. A formation that was made
 // after the sink has no cursor yet: it is at the beginning.
 func (s queries) Cursor(ctx context.Context, key tenant.Key, sink string) (delivery.Cursor, error) {
-	c, err := scanCursor(s.q.QueryRowContext(ctx, `SELECT `+cursorColumns+` FROM cursors
+	c, err := scanCursor(s.of(key.Org).QueryRowContext(ctx, `SELECT `+cursorColumns+` FROM cursors
 		WHERE org_id = $1 AND sink_id = $2 AND app_id = $3`, key.Org, sink, key.App))
 	if err = one(err, "no cursor"); isNotFound(err) {
 		return delivery.Cursor{Org: key.Org, Sink: sink, App: key.App}, nil
@@ -33,10 +33,10 @@ func (s queries) Cursor(ctx context.Context, key tenant.Key, sink string) (deliv
 
 // SaveCursor records where a sink is; fault.NotFound if the sink or the formation is gone.
 func (tx *Tx) SaveCursor(ctx context.Context, c delivery.Cursor) error {
-	res, err := tx.q.ExecContext(ctx, `INSERT INTO cursors (`+cursorColumns+`)
+	res, err := tx.of(c.Org).ExecContext(ctx, `INSERT INTO cursors (`+cursorColumns+`)
 		SELECT $1, $2, $3, CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS BIGINT), $7, CAST($8 AS BIGINT), CAST($9 AS BIGINT)
 		WHERE EXISTS (SELECT 1 FROM sinks WHERE org_id = $1 AND sink_id = $2)
-		  AND EXISTS (SELECT 1 FROM formations WHERE org_id = $1 AND app_id = $3)
+		  AND EXISTS (SELECT 1 FROM formations WHERE org_id = $1 AND app_id = $3 AND state <> 'destroyed')
 		ON CONFLICT (org_id, sink_id, app_id) DO UPDATE SET position = excluded.position, attempts = excluded.attempts,
 			next_attempt_at = excluded.next_attempt_at, last_error = excluded.last_error, unreceipted = excluded.unreceipted`,
 		c.Org, c.Sink, c.App, c.Position, c.Attempts, micros(c.NextAttemptAt), c.LastError, c.StartPosition, c.Unreceipted)
@@ -45,11 +45,11 @@ func (tx *Tx) SaveCursor(ctx context.Context, c delivery.Cursor) error {
 
 // WakeSink makes every cursor and every retrying document of a sink due now.
 func (tx *Tx) WakeSink(ctx context.Context, org tenant.OrgID, sink string) error {
-	if _, err := tx.q.ExecContext(ctx, `UPDATE cursors SET attempts = 0, next_attempt_at = 0, last_error = ''
+	if _, err := tx.of(org).ExecContext(ctx, `UPDATE cursors SET attempts = 0, next_attempt_at = 0, last_error = ''
 		WHERE org_id = $1 AND sink_id = $2`, org, sink); err != nil {
 		return fmt.Errorf("wake cursors: %w", err)
 	}
-	_, err := tx.q.ExecContext(ctx, `UPDATE held SET next_attempt_at = 0 WHERE org_id = $1 AND sink_id = $2`, org, sink)
+	_, err := tx.of(org).ExecContext(ctx, `UPDATE held SET next_attempt_at = 0 WHERE org_id = $1 AND sink_id = $2`, org, sink)
 	return err
 }
 
@@ -64,7 +64,7 @@ type FormationLag struct {
 // of what follows the cursor, a difference of two numbers however long the log is.
 // Changes from before bytes were counted weigh nothing.
 func (s queries) Lag(ctx context.Context, sink delivery.Sink, now time.Time) ([]FormationLag, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT f.app_id,
+	rows, err := s.of(sink.Org).QueryContext(ctx, `SELECT f.app_id,
 			CAST(f.position - COALESCE(c.position, 0) + COALESCE((
 				SELECT sum(d.seq - h.from_seq + 1) - sum((SELECT count(*) FROM changes x WHERE x.org_id = h.org_id AND x.app_id = h.app_id
 					AND x.document_id = h.document_id AND x.seq >= h.from_seq AND x.position > COALESCE(c.position, 0)))
@@ -78,7 +78,7 @@ func (s queries) Lag(ctx context.Context, sink delivery.Sink, now time.Time) ([]
 			f.bytes - COALESCE((SELECT x.bytes FROM changes x
 				WHERE x.org_id = f.org_id AND x.app_id = f.app_id AND x.position = c.position), 0)
 		FROM formations f LEFT JOIN cursors c ON c.org_id = f.org_id AND c.app_id = f.app_id AND c.sink_id = $2
-		WHERE f.org_id = $1 ORDER BY f.app_id`, sink.Org, sink.ID)
+		WHERE f.org_id = $1 AND f.state <> 'destroyed' ORDER BY f.app_id`, sink.Org, sink.ID)
 	all, err := collect(rows, err, func(r row) (FormationLag, error) {
 		var l FormationLag
 		var next, held, bytes int64
@@ -103,14 +103,14 @@ func (s queries) Lag(ctx context.Context, sink delivery.Sink, now time.Time) ([]
 	return covered, err
 }
 
-// Behind lists the formations that have something to deliver now: a served sink
+// Behind lists the active formations that have something to deliver now: a served sink
 // whose cursor is before the end of the log, a held document or a replay that is due. A
 // name that only resembles the formation's may match too: a ring too many.
 func (s queries) Behind(ctx context.Context, now time.Time) ([]tenant.Key, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT DISTINCT f.org_id, f.app_id
+	rows, err := s.everywhere("the sweep looks for what is due, whosever it is").QueryContext(ctx, `SELECT DISTINCT f.org_id, f.app_id
 		FROM formations f JOIN sinks s ON s.org_id = f.org_id
 		LEFT JOIN cursors c ON c.org_id = f.org_id AND c.sink_id = s.sink_id AND c.app_id = f.app_id
-		WHERE s.state IN ('active', 'failing') AND COALESCE(c.next_attempt_at, 0) <= $1
+		WHERE f.state = 'active' AND s.state IN ('active', 'failing') AND COALESCE(c.next_attempt_at, 0) <= $1
 		  AND ((f.position > COALESCE(c.position, 0) AND (s.formations = '["*"]' OR s.formations LIKE '%"' || f.app_id || '"%'))
 		    OR EXISTS (SELECT 1 FROM held h WHERE h.org_id = f.org_id AND h.sink_id = s.sink_id AND h.app_id = f.app_id
 		         AND h.state <> 'parked' AND h.next_attempt_at <= $1)

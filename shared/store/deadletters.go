@@ -27,14 +27,14 @@ func scanHeld(r row, more ...any) (delivery.Held, error) {
 
 // Held returns every document that a sink holds in a formation.
 func (s queries) Held(ctx context.Context, key tenant.Key, sink string) ([]delivery.Held, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+heldColumns+` FROM held h
+	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT `+heldColumns+` FROM held h
 		WHERE h.org_id = $1 AND h.sink_id = $2 AND h.app_id = $3 ORDER BY h.document_id`, key.Org, sink, key.App)
 	return collect(rows, err, func(r row) (delivery.Held, error) { return scanHeld(r) })
 }
 
 // SaveHeld adds or changes a held document. The cursor of the sink and formation must exist.
 func (tx *Tx) SaveHeld(ctx context.Context, h delivery.Held) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO held (org_id, sink_id, app_id, document_id, held_id, from_seq, hash, state, attempts,
+	_, err := tx.of(h.Org).ExecContext(ctx, `INSERT INTO held (org_id, sink_id, app_id, document_id, held_id, from_seq, hash, state, attempts,
 			next_attempt_at, last_error, excerpt, since, skip_seq, purge_to)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 		ON CONFLICT (org_id, sink_id, app_id, document_id) DO UPDATE SET from_seq = excluded.from_seq, hash = excluded.hash,
@@ -48,7 +48,7 @@ func (tx *Tx) SaveHeld(ctx context.Context, h delivery.Held) error {
 
 // ReleaseHeld lets a document flow again: all that was queued is delivered.
 func (tx *Tx) ReleaseHeld(ctx context.Context, h delivery.Held) error {
-	_, err := tx.q.ExecContext(ctx, `DELETE FROM held WHERE org_id = $1 AND sink_id = $2 AND app_id = $3 AND document_id = $4`,
+	_, err := tx.of(h.Org).ExecContext(ctx, `DELETE FROM held WHERE org_id = $1 AND sink_id = $2 AND app_id = $3 AND document_id = $4`,
 		h.Org, h.Sink, h.App, h.Document)
 	return err
 }
@@ -66,7 +66,7 @@ func scanDeadLetter(r row) (delivery.Held, error) {
 
 // DeadLetter returns one document that a sink holds, in whatever state.
 func (s queries) DeadLetter(ctx context.Context, org tenant.OrgID, sink, id string) (delivery.Held, error) {
-	h, err := scanDeadLetter(s.q.QueryRowContext(ctx, `SELECT `+deadLetterColumns+` FROM held h
+	h, err := scanDeadLetter(s.of(org).QueryRowContext(ctx, `SELECT `+deadLetterColumns+` FROM held h
 		WHERE h.org_id = $1 AND h.sink_id = $2 AND h.held_id = $3`+s.forUpdate, org, sink, id))
 	return h, one(err, "no dead letter %q", id)
 }
@@ -84,7 +84,7 @@ func (s queries) DeadLetters(ctx context.Context, org tenant.OrgID, sink string,
 		}
 		ids += `)`
 	}
-	rows, err := s.q.QueryContext(ctx, `SELECT `+deadLetterColumns+` FROM held h
+	rows, err := s.of(org).QueryContext(ctx, `SELECT `+deadLetterColumns+` FROM held h
 		WHERE h.org_id = $1 AND h.sink_id = $2 AND h.held_id > $3
 		  AND (h.state = $4 OR $4 = '' AND h.state IN ('parked', 'redriving'))
 		  AND ($5 = '' OR h.app_id = $5) AND ($6 = '' OR h.document_id = $6)

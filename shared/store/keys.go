@@ -76,7 +76,7 @@ func (s queries) SealedAfter(ctx context.Context, after envelope.Record, limit i
 		return nil, err
 	}
 	app, id := t.columns()
-	rows, err := s.q.QueryContext(ctx, `SELECT org_id, `+app+`, `+id+`, sealed FROM `+t.table+`
+	rows, err := s.of(tenant.OrgID(after.Org)).QueryContext(ctx, `SELECT org_id, `+app+`, `+id+`, sealed FROM `+t.table+`
 		WHERE org_id = $1 AND sealed IS NOT NULL AND (`+app+` > $2 OR (`+app+` = $2 AND `+id+` > $3))
 		ORDER BY 2, 3 LIMIT $4`, after.Org, after.App, after.ID, limit)
 	return collect(rows, err, func(r row) (keyring.Sealed, error) {
@@ -93,7 +93,7 @@ func (s queries) Sealed(ctx context.Context, rec envelope.Record) ([]byte, error
 	}
 	app, id := t.columns()
 	var blob []byte
-	err = s.q.QueryRowContext(ctx, `SELECT sealed FROM `+t.table+` WHERE org_id = $1 AND `+app+` = $2 AND `+id+` = $3 AND sealed IS NOT NULL`,
+	err = s.of(tenant.OrgID(rec.Org)).QueryRowContext(ctx, `SELECT sealed FROM `+t.table+` WHERE org_id = $1 AND `+app+` = $2 AND `+id+` = $3 AND sealed IS NOT NULL`,
 		rec.Org, rec.App, rec.ID).Scan(&blob)
 	return blob, one(err, "no sealed %s", rec.Kind)
 }
@@ -106,7 +106,7 @@ func (tx *Tx) Reseal(ctx context.Context, rec envelope.Record, was, now []byte) 
 		return err
 	}
 	app, id := t.columns()
-	res, err := tx.q.ExecContext(ctx, `UPDATE `+t.table+` SET sealed = $5 WHERE org_id = $1 AND `+app+` = $2 AND `+id+` = $3 AND sealed = $4`,
+	res, err := tx.of(tenant.OrgID(rec.Org)).ExecContext(ctx, `UPDATE `+t.table+` SET sealed = $5 WHERE org_id = $1 AND `+app+` = $2 AND `+id+` = $3 AND sealed = $4`,
 		rec.Org, rec.App, rec.ID, was, now)
 	return affected(res, err, fault.Stale, "the %s was changed meanwhile", rec.Kind)
 }
@@ -115,7 +115,7 @@ func (tx *Tx) Reseal(ctx context.Context, rec envelope.Record, was, now []byte) 
 // when; empty if it has none.
 func (s queries) OrgKey(ctx context.Context, org tenant.OrgID) (id string, since time.Time, err error) {
 	var at int64
-	err = one(s.q.QueryRowContext(ctx, `SELECT key_id, set_at FROM org_keys WHERE org_id = $1`, org).Scan(&id, &at), "no key of %q", org)
+	err = one(s.of(org).QueryRowContext(ctx, `SELECT key_id, set_at FROM org_keys WHERE org_id = $1`, org).Scan(&id, &at), "no key of %q", org)
 	if isNotFound(err) {
 		err = nil
 	}
@@ -126,10 +126,10 @@ func (s queries) OrgKey(ctx context.Context, org tenant.OrgID) (id string, since
 // empty.
 func (tx *Tx) SetOrgKey(ctx context.Context, org tenant.OrgID, id string, at time.Time) error {
 	if id == "" {
-		_, err := tx.q.ExecContext(ctx, `DELETE FROM org_keys WHERE org_id = $1`, org)
+		_, err := tx.of(org).ExecContext(ctx, `DELETE FROM org_keys WHERE org_id = $1`, org)
 		return err
 	}
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO org_keys (org_id, key_id, set_at) VALUES ($1, $2, $3)
+	_, err := tx.of(org).ExecContext(ctx, `INSERT INTO org_keys (org_id, key_id, set_at) VALUES ($1, $2, $3)
 		ON CONFLICT (org_id) DO UPDATE SET key_id = excluded.key_id, set_at = excluded.set_at`, org, id, micros(at))
 	if sqldb.IsMissingParent(err) {
 		return fault.NotFound.New("no organization %q", org)
@@ -149,7 +149,7 @@ func (s queries) Root(ctx context.Context, key tenant.Key) (keyring.Root, error)
 // Shut returns which of an organization's formations were found sealed when their
 // root was last opened, from one id to another.
 func (s queries) Shut(ctx context.Context, org tenant.OrgID, from, to tenant.AppID) (map[tenant.AppID]bool, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT app_id FROM genesis WHERE org_id = $1 AND app_id BETWEEN $2 AND $3 AND shut_at <> 0`, org, from, to)
+	rows, err := s.of(org).QueryContext(ctx, `SELECT app_id FROM genesis WHERE org_id = $1 AND app_id BETWEEN $2 AND $3 AND shut_at <> 0`, org, from, to)
 	apps, err := collect(rows, err, func(r row) (app tenant.AppID, err error) { return app, r.Scan(&app) })
 	out := map[tenant.AppID]bool{}
 	for _, app := range apps {
@@ -161,7 +161,7 @@ func (s queries) Shut(ctx context.Context, org tenant.OrgID, from, to tenant.App
 // MarkShut keeps that a formation's root was found sealed at a time, or, if that is
 // zero, that it opens.
 func (tx *Tx) MarkShut(ctx context.Context, key tenant.Key, at time.Time) error {
-	_, err := tx.q.ExecContext(ctx, `UPDATE genesis SET shut_at = $3 WHERE org_id = $1 AND app_id = $2`, key.Org, key.App, micros(at))
+	_, err := tx.of(key.Org).ExecContext(ctx, `UPDATE genesis SET shut_at = $3 WHERE org_id = $1 AND app_id = $2`, key.Org, key.App, micros(at))
 	return err
 }
 
@@ -171,7 +171,7 @@ func (s queries) Rewrap(ctx context.Context, scope tenant.OrgID) (keyring.Run, e
 	var r keyring.Run
 	var counts string
 	var started, saved, ended int64
-	err := s.q.QueryRowContext(ctx, `SELECT run_id, scope, at_org, at_kind, at_app, at_id, counts, started_at, saved_at, ended_at FROM rewraps
+	err := s.unowned().QueryRowContext(ctx, `SELECT run_id, scope, at_org, at_kind, at_app, at_id, counts, started_at, saved_at, ended_at FROM rewraps
 		WHERE scope = $1 AND ended_at = 0 ORDER BY started_at DESC LIMIT 1`, scope).
 		Scan(&r.ID, &r.Scope, &r.At.Org, &r.At.Kind, &r.At.App, &r.At.ID, &counts, &started, &saved, &ended)
 	if err != nil {
@@ -187,7 +187,7 @@ func (tx *Tx) SaveRewrap(ctx context.Context, r keyring.Run) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO rewraps (run_id, scope, at_org, at_kind, at_app, at_id, counts, started_at, saved_at, ended_at)
+	_, err = tx.unowned().ExecContext(ctx, `INSERT INTO rewraps (run_id, scope, at_org, at_kind, at_app, at_id, counts, started_at, saved_at, ended_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		ON CONFLICT (run_id) DO UPDATE SET at_org = excluded.at_org, at_kind = excluded.at_kind, at_app = excluded.at_app, at_id = excluded.at_id,
 			counts = excluded.counts, saved_at = excluded.saved_at, ended_at = excluded.ended_at`,

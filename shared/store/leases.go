@@ -38,11 +38,11 @@ func (s *Store) TakeLease(ctx context.Context, name, holder, address string, now
 	err := s.InTx(ctx, func(tx *Tx) error {
 		var old Lease
 		var until int64
-		err := tx.q.QueryRowContext(ctx, `SELECT holder, address, epoch, until FROM leases WHERE name = $1`+tx.forUpdate, name).
+		err := tx.unowned().QueryRowContext(ctx, `SELECT holder, address, epoch, until FROM leases WHERE name = $1`+tx.forUpdate, name).
 			Scan(&old.Holder, &old.Address, &old.Epoch, &until)
 		if errors.Is(err, sql.ErrNoRows) {
 			// Two may get here at once on Postgres; the one who comes second waits and then changes no row.
-			res, err := tx.q.ExecContext(ctx, `INSERT INTO leases (name, holder, address, epoch, until)
+			res, err := tx.unowned().ExecContext(ctx, `INSERT INTO leases (name, holder, address, epoch, until)
 				VALUES ($1, $2, $3, 1, $4) ON CONFLICT (name) DO NOTHING`, name, holder, address, micros(want.Until))
 			want.Epoch = 1
 			return affected(res, err, fault.Conflict, "lease %s was just taken", name)
@@ -55,7 +55,7 @@ func (s *Store) TakeLease(ctx context.Context, name, holder, address string, now
 			return &HeldError{old}
 		}
 		want.Epoch = old.Epoch + 1
-		_, err = tx.q.ExecContext(ctx, `UPDATE leases SET holder = $2, address = $3, epoch = $4, until = $5 WHERE name = $1`,
+		_, err = tx.unowned().ExecContext(ctx, `UPDATE leases SET holder = $2, address = $3, epoch = $4, until = $5 WHERE name = $1`,
 			name, holder, address, want.Epoch, micros(want.Until))
 		return err
 	})
@@ -66,7 +66,7 @@ func (s *Store) TakeLease(ctx context.Context, name, holder, address string, now
 func (s *Store) RenewLease(ctx context.Context, l Lease, now time.Time, life time.Duration) (Lease, error) {
 	l.Until = Precise(now.Add(life))
 	err := s.InTx(ctx, func(tx *Tx) error {
-		res, err := tx.q.ExecContext(ctx, `UPDATE leases SET until = $3 WHERE name = $1 AND epoch = $2`,
+		res, err := tx.unowned().ExecContext(ctx, `UPDATE leases SET until = $3 WHERE name = $1 AND epoch = $2`,
 			l.Name, l.Epoch, micros(l.Until))
 		return affected(res, err, fault.Stale, "lease %s was taken over", l.Name)
 	})
@@ -77,7 +77,7 @@ func (s *Store) RenewLease(ctx context.Context, l Lease, now time.Time, life tim
 // already does nothing.
 func (s *Store) ReleaseLease(ctx context.Context, l Lease) error {
 	return s.InTx(ctx, func(tx *Tx) error {
-		_, err := tx.q.ExecContext(ctx, `UPDATE leases SET until = 0, holder = '' WHERE name = $1 AND epoch = $2`, l.Name, l.Epoch)
+		_, err := tx.unowned().ExecContext(ctx, `UPDATE leases SET until = 0, holder = '' WHERE name = $1 AND epoch = $2`, l.Name, l.Epoch)
 		return err
 	})
 }
@@ -87,7 +87,7 @@ func (s *Store) ReleaseLease(ctx context.Context, l Lease) error {
 // transaction has ended.
 func (tx *Tx) Guard(ctx context.Context, l Lease) error {
 	var epoch uint64
-	err := tx.q.QueryRowContext(ctx, `SELECT epoch FROM leases WHERE name = $1`+tx.forUpdate, l.Name).Scan(&epoch)
+	err := tx.unowned().QueryRowContext(ctx, `SELECT epoch FROM leases WHERE name = $1`+tx.forUpdate, l.Name).Scan(&epoch)
 	if err != nil {
 		return one(err, "no lease %s", l.Name)
 	}

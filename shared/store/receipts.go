@@ -59,7 +59,7 @@ func (s queries) EachReceipt(ctx context.Context, key tenant.Key, sink string, e
 }
 
 func (s queries) readReceipts(ctx context.Context, key tenant.Key, sink, rest string, args []any, each func(completeness.Receipt) error) error {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+receiptColumns+` FROM receipts
+	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT `+receiptColumns+` FROM receipts
 		WHERE org_id = $1 AND sink_id = $2 AND app_id = $3 `+rest, append([]any{key.Org, sink, key.App}, args...)...)
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (tx *Tx) SaveReceipts(ctx context.Context, key tenant.Key, sink string, rec
 		}
 		sql.WriteString(` ON CONFLICT (org_id, sink_id, app_id, document_id) DO UPDATE SET floor = excluded.floor,
 			seq = excluded.seq, hash = excluded.hash, count = excluded.count, digest = excluded.digest`)
-		if _, err := tx.q.ExecContext(ctx, sql.String(), args...); err != nil {
+		if _, err := tx.of(key.Org).ExecContext(ctx, sql.String(), args...); err != nil {
 			return fmt.Errorf("save receipts: %w", err)
 		}
 		return nil
@@ -109,7 +109,7 @@ func (tx *Tx) SaveReceipts(ctx context.Context, key tenant.Key, sink string, rec
 // Omissions returns what an operator gave up at a sink in a formation, by document
 // and seq.
 func (s queries) Omissions(ctx context.Context, key tenant.Key, sink string) ([]completeness.Omission, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT document_id, from_seq, to_seq, kind, at FROM omissions
+	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT document_id, from_seq, to_seq, kind, at FROM omissions
 		WHERE org_id = $1 AND sink_id = $2 AND app_id = $3 ORDER BY document_id, from_seq`, key.Org, sink, key.App)
 	return collect(rows, err, func(r row) (completeness.Omission, error) {
 		var o completeness.Omission
@@ -123,7 +123,7 @@ func (s queries) Omissions(ctx context.Context, key tenant.Key, sink string) ([]
 // AddOmission records what an operator gave up. One that begins at the same change
 // replaces the one before. The cursor of the sink and formation must exist.
 func (tx *Tx) AddOmission(ctx context.Context, key tenant.Key, sink string, o completeness.Omission) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO omissions (org_id, sink_id, app_id, document_id, from_seq, to_seq, kind, at)
+	_, err := tx.of(key.Org).ExecContext(ctx, `INSERT INTO omissions (org_id, sink_id, app_id, document_id, from_seq, to_seq, kind, at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (org_id, sink_id, app_id, document_id, from_seq) DO UPDATE SET
 			to_seq = excluded.to_seq, kind = excluded.kind, at = excluded.at`,

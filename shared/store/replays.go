@@ -29,7 +29,7 @@ const endedReplays = 200
 // CreateReplay adds a replay, and forgets old ones. fault.Conflict if the sink has
 // no cursor in the formation yet.
 func (tx *Tx) CreateReplay(ctx context.Context, p delivery.Replay) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO replays (`+replayColumns+`)
+	_, err := tx.of(p.Org).ExecContext(ctx, `INSERT INTO replays (`+replayColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 		p.Org, p.Sink, p.ID, p.App, p.Document, p.Actor, p.From, p.To, p.Rate, p.State,
 		p.Position, p.Total, p.Delivered, p.Refused, micros(p.NextAttemptAt), text(p.LastError), micros(p.CreatedAt), micros(p.EndedAt), p.Attempts)
@@ -39,7 +39,7 @@ func (tx *Tx) CreateReplay(ctx context.Context, p delivery.Replay) error {
 	if err != nil {
 		return fmt.Errorf("insert replay: %w", err)
 	}
-	_, err = tx.q.ExecContext(ctx, `DELETE FROM replays WHERE org_id = $1 AND sink_id = $2 AND state <> 'running' AND replay_id <= (
+	_, err = tx.of(p.Org).ExecContext(ctx, `DELETE FROM replays WHERE org_id = $1 AND sink_id = $2 AND state <> 'running' AND replay_id <= (
 			SELECT replay_id FROM replays WHERE org_id = $1 AND sink_id = $2 AND state <> 'running' ORDER BY replay_id DESC LIMIT 1 OFFSET $3)`,
 		p.Org, p.Sink, endedReplays)
 	return err
@@ -48,7 +48,7 @@ func (tx *Tx) CreateReplay(ctx context.Context, p delivery.Replay) error {
 // SaveReplay records how far a replay has come; fault.Stale if it is not running
 // any more.
 func (tx *Tx) SaveReplay(ctx context.Context, p delivery.Replay) error {
-	res, err := tx.q.ExecContext(ctx, `UPDATE replays SET state = $4, position = $5, delivered = $6, refused = $7,
+	res, err := tx.of(p.Org).ExecContext(ctx, `UPDATE replays SET state = $4, position = $5, delivered = $6, refused = $7,
 			next_attempt_at = $8, last_error = $9, ended_at = $10, attempts = $11
 		WHERE org_id = $1 AND sink_id = $2 AND replay_id = $3 AND state = 'running'`,
 		p.Org, p.Sink, p.ID, p.State, p.Position, p.Delivered, p.Refused, micros(p.NextAttemptAt), text(p.LastError), micros(p.EndedAt), p.Attempts)
@@ -57,14 +57,14 @@ func (tx *Tx) SaveReplay(ctx context.Context, p delivery.Replay) error {
 
 // Replay returns a sink's replay.
 func (s queries) Replay(ctx context.Context, org tenant.OrgID, sink, id string) (delivery.Replay, error) {
-	p, err := scanReplay(s.q.QueryRowContext(ctx, `SELECT `+replayColumns+` FROM replays
+	p, err := scanReplay(s.of(org).QueryRowContext(ctx, `SELECT `+replayColumns+` FROM replays
 		WHERE org_id = $1 AND sink_id = $2 AND replay_id = $3`+s.forUpdate, org, sink, id))
 	return p, one(err, "no replay %q", id)
 }
 
 // Replays returns up to limit of a sink's replays whose id comes after the given one.
 func (s queries) Replays(ctx context.Context, org tenant.OrgID, sink, after string, limit int) ([]delivery.Replay, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+replayColumns+` FROM replays
+	rows, err := s.of(org).QueryContext(ctx, `SELECT `+replayColumns+` FROM replays
 		WHERE org_id = $1 AND sink_id = $2 AND replay_id > $3 ORDER BY replay_id LIMIT $4`, org, sink, after, limit)
 	return collect(rows, err, scanReplay)
 }
@@ -72,7 +72,7 @@ func (s queries) Replays(ctx context.Context, org tenant.OrgID, sink, after stri
 // RunningReplay returns the oldest replay of a sink in a formation that runs, or
 // false. Those that were asked for later wait for it.
 func (s queries) RunningReplay(ctx context.Context, key tenant.Key, sink string) (delivery.Replay, bool, error) {
-	p, err := scanReplay(s.q.QueryRowContext(ctx, `SELECT `+replayColumns+` FROM replays
+	p, err := scanReplay(s.of(key.Org).QueryRowContext(ctx, `SELECT `+replayColumns+` FROM replays
 		WHERE org_id = $1 AND sink_id = $2 AND app_id = $3 AND state = 'running' ORDER BY replay_id LIMIT 1`, key.Org, sink, key.App))
 	if err = one(err, "no replay"); isNotFound(err) {
 		return p, false, nil
@@ -83,7 +83,7 @@ func (s queries) RunningReplay(ctx context.Context, key tenant.Key, sink string)
 // RunningReplays lists the formations in which a sink has replays that run, one
 // for each replay.
 func (s queries) RunningReplays(ctx context.Context, org tenant.OrgID, sink string) ([]tenant.AppID, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT app_id FROM replays WHERE org_id = $1 AND sink_id = $2 AND state = 'running' ORDER BY replay_id`, org, sink)
+	rows, err := s.of(org).QueryContext(ctx, `SELECT app_id FROM replays WHERE org_id = $1 AND sink_id = $2 AND state = 'running' ORDER BY replay_id`, org, sink)
 	return collect(rows, err, func(r row) (app tenant.AppID, err error) { return app, r.Scan(&app) })
 }
 
@@ -103,7 +103,7 @@ func (s queries) ReplayChanges(ctx context.Context, p delivery.Replay, limit, ma
 // CountReplay is how many changes a replay has still before it.
 func (s queries) CountReplay(ctx context.Context, p delivery.Replay) (uint64, error) {
 	var n uint64
-	err := s.q.QueryRowContext(ctx, `SELECT count(*) FROM changes WHERE org_id = $1 AND app_id = $2 AND `+replayed,
+	err := s.of(p.Org).QueryRowContext(ctx, `SELECT count(*) FROM changes WHERE org_id = $1 AND app_id = $2 AND `+replayed,
 		append([]any{p.Org, p.App}, replayArgs(p)...)...).Scan(&n)
 	return n, err
 }

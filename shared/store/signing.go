@@ -22,7 +22,7 @@ func scanSigningKey(r row) (delivery.SigningKey, error) {
 // SigningKeys returns an organization's keys that are good at the given time, the
 // newest first.
 func (s queries) SigningKeys(ctx context.Context, org tenant.OrgID, now time.Time) ([]delivery.SigningKey, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+signingKeyColumns+` FROM signing_keys
+	rows, err := s.of(org).QueryContext(ctx, `SELECT `+signingKeyColumns+` FROM signing_keys
 		WHERE org_id = $1 AND (retires_at = 0 OR retires_at > $2) ORDER BY key_id DESC`, org, micros(now))
 	return collect(rows, err, scanSigningKey)
 }
@@ -31,18 +31,18 @@ func (s queries) SigningKeys(ctx context.Context, org tenant.OrgID, now time.Tim
 // they would stay longer, and those that have retired are removed. The webhooks of
 // the organization are revised: they sign with other keys from here on.
 func (tx *Tx) ReplaceSigningKey(ctx context.Context, k delivery.SigningKey, retire time.Time) error {
-	if _, err := tx.q.ExecContext(ctx, `DELETE FROM signing_keys WHERE org_id = $1 AND retires_at <> 0 AND retires_at <= $2`,
+	if _, err := tx.of(k.Org).ExecContext(ctx, `DELETE FROM signing_keys WHERE org_id = $1 AND retires_at <> 0 AND retires_at <= $2`,
 		k.Org, micros(k.CreatedAt)); err != nil {
 		return fmt.Errorf("remove retired signing keys: %w", err)
 	}
-	if _, err := tx.q.ExecContext(ctx, `UPDATE signing_keys SET retires_at = $2
+	if _, err := tx.of(k.Org).ExecContext(ctx, `UPDATE signing_keys SET retires_at = $2
 		WHERE org_id = $1 AND (retires_at = 0 OR retires_at > $2)`, k.Org, micros(retire)); err != nil {
 		return fmt.Errorf("retire signing keys: %w", err)
 	}
-	if _, err := tx.q.ExecContext(ctx, `INSERT INTO signing_keys (`+signingKeyColumns+`) VALUES ($1, $2, $3, $4, $5, 0)`,
+	if _, err := tx.of(k.Org).ExecContext(ctx, `INSERT INTO signing_keys (`+signingKeyColumns+`) VALUES ($1, $2, $3, $4, $5, 0)`,
 		k.Org, k.ID, k.Public, k.Sealed, micros(k.CreatedAt)); err != nil {
 		return fmt.Errorf("insert signing key: %w", err)
 	}
-	_, err := tx.q.ExecContext(ctx, `UPDATE sinks SET revision = revision + 1 WHERE org_id = $1 AND kind = $2`, k.Org, delivery.Webhook)
+	_, err := tx.of(k.Org).ExecContext(ctx, `UPDATE sinks SET revision = revision + 1 WHERE org_id = $1 AND kind = $2`, k.Org, delivery.Webhook)
 	return err
 }

@@ -73,7 +73,7 @@ func (tx *Tx) CreateSink(ctx context.Context, s delivery.Sink) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.q.ExecContext(ctx, `INSERT INTO sinks (`+sinkColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+	_, err = tx.of(s.Org).ExecContext(ctx, `INSERT INTO sinks (`+sinkColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
 		s.Org, s.ID, s.Kind, string(formations), string(s.Config), s.Sealed, s.Format, start, s.State, s.Reason, micros(s.CreatedAt),
 		retry, filter, s.Revision, claim)
 	switch {
@@ -106,27 +106,33 @@ func (tx *Tx) CreateSink(ctx context.Context, s delivery.Sink) error {
 
 // Sink returns an organization's sink.
 func (s queries) Sink(ctx context.Context, org tenant.OrgID, id string) (delivery.Sink, error) {
-	sink, err := scanSink(s.q.QueryRowContext(ctx, `SELECT `+sinkColumns+` FROM sinks WHERE org_id = $1 AND sink_id = $2`, org, id))
+	sink, err := scanSink(s.of(org).QueryRowContext(ctx, `SELECT `+sinkColumns+` FROM sinks WHERE org_id = $1 AND sink_id = $2`, org, id))
+	return sink, one(err, "no sink %q", id)
+}
+
+// LockSink is Sink, and keeps others from changing it until the transaction ends.
+func (tx *Tx) LockSink(ctx context.Context, org tenant.OrgID, id string) (delivery.Sink, error) {
+	sink, err := scanSink(tx.of(org).QueryRowContext(ctx, `SELECT `+sinkColumns+` FROM sinks WHERE org_id = $1 AND sink_id = $2`+tx.forUpdate, org, id))
 	return sink, one(err, "no sink %q", id)
 }
 
 // Sinks returns up to limit of an organization's sinks whose id comes after the given one.
 func (s queries) Sinks(ctx context.Context, org tenant.OrgID, after string, limit int) ([]delivery.Sink, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+sinkColumns+` FROM sinks
+	rows, err := s.of(org).QueryContext(ctx, `SELECT `+sinkColumns+` FROM sinks
 		WHERE org_id = $1 AND sink_id > $2 ORDER BY sink_id LIMIT $3`, org, after, limit)
 	return collect(rows, err, scanSink)
 }
 
 // SetSinkState changes whether and why a sink is served.
 func (tx *Tx) SetSinkState(ctx context.Context, org tenant.OrgID, id string, state delivery.State, reason string) error {
-	res, err := tx.q.ExecContext(ctx, `UPDATE sinks SET state = $3, reason = $4 WHERE org_id = $1 AND sink_id = $2`, org, id, state, reason)
+	res, err := tx.of(org).ExecContext(ctx, `UPDATE sinks SET state = $3, reason = $4 WHERE org_id = $1 AND sink_id = $2`, org, id, state, reason)
 	return affected(res, err, fault.NotFound, "no sink %q", id)
 }
 
 // MarkSink moves a served sink between active and failing. One that was paused
 // or disabled meanwhile stays as it is.
 func (tx *Tx) MarkSink(ctx context.Context, org tenant.OrgID, id string, state delivery.State, reason string) error {
-	_, err := tx.q.ExecContext(ctx, `UPDATE sinks SET state = $3, reason = $4
+	_, err := tx.of(org).ExecContext(ctx, `UPDATE sinks SET state = $3, reason = $4
 		WHERE org_id = $1 AND sink_id = $2 AND state IN ('active', 'failing')`, org, id, state, reason)
 	return err
 }
@@ -145,7 +151,7 @@ func (tx *Tx) UpdateSink(ctx context.Context, s delivery.Sink) (delivery.Sink, e
 	if s.Claim != "" {
 		claim = s.Claim
 	}
-	res, err := tx.q.ExecContext(ctx, `UPDATE sinks SET config = $4, format = $5, retry = $6, filter = $7, claim = $8, revision = revision + 1
+	res, err := tx.of(s.Org).ExecContext(ctx, `UPDATE sinks SET config = $4, format = $5, retry = $6, filter = $7, claim = $8, revision = revision + 1
 		WHERE org_id = $1 AND sink_id = $2 AND revision = $3`,
 		s.Org, s.ID, s.Revision, string(s.Config), s.Format, retry, filter, claim)
 	if sqldb.IsDuplicate(err) {
@@ -159,13 +165,13 @@ func (tx *Tx) UpdateSink(ctx context.Context, s delivery.Sink) (delivery.Sink, e
 func (tx *Tx) UpdateSinkAndSecrets(ctx context.Context, s delivery.Sink) (delivery.Sink, error) {
 	changed, err := tx.UpdateSink(ctx, s)
 	if err == nil {
-		_, err = tx.q.ExecContext(ctx, `UPDATE sinks SET sealed = $3 WHERE org_id = $1 AND sink_id = $2`, s.Org, s.ID, s.Sealed)
+		_, err = tx.of(s.Org).ExecContext(ctx, `UPDATE sinks SET sealed = $3 WHERE org_id = $1 AND sink_id = $2`, s.Org, s.ID, s.Sealed)
 	}
 	return changed, err
 }
 
 // DeleteSink removes a sink with its cursors and dead letters.
 func (tx *Tx) DeleteSink(ctx context.Context, org tenant.OrgID, id string) error {
-	res, err := tx.q.ExecContext(ctx, `DELETE FROM sinks WHERE org_id = $1 AND sink_id = $2`, org, id)
+	res, err := tx.of(org).ExecContext(ctx, `DELETE FROM sinks WHERE org_id = $1 AND sink_id = $2`, org, id)
 	return affected(res, err, fault.NotFound, "no sink %q", id)
 }

@@ -14,7 +14,7 @@ import (
 
 // startAll gives a sink for all formations a cursor in each that there is now.
 func (tx *Tx) startAll(ctx context.Context, s delivery.Sink) error {
-	rows, err := tx.q.QueryContext(ctx, `SELECT app_id FROM formations WHERE org_id = $1 ORDER BY app_id`, s.Org)
+	rows, err := tx.of(s.Org).QueryContext(ctx, `SELECT app_id FROM formations WHERE org_id = $1 AND state <> 'destroyed' ORDER BY app_id`, s.Org)
 	apps, err := collect(rows, err, func(r row) (app tenant.AppID, err error) { return app, r.Scan(&app) })
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (s queries) positionAt(ctx context.Context, key tenant.Key, at int64, end u
 	for low < high {
 		middle := low + (high-low+1)/2
 		var received int64
-		err := s.q.QueryRowContext(ctx, `SELECT received_at FROM changes WHERE org_id = $1 AND app_id = $2 AND position = $3`,
+		err := s.of(key.Org).QueryRowContext(ctx, `SELECT received_at FROM changes WHERE org_id = $1 AND app_id = $2 AND position = $3`,
 			key.Org, key.App, middle).Scan(&received)
 		if err != nil {
 			return 0, one(err, "no change at position %d", middle)
@@ -85,7 +85,7 @@ func (s queries) positionAt(ctx context.Context, key tenant.Key, at int64, end u
 
 // startAt gives a sink its cursor in a formation.
 func (tx *Tx) startAt(ctx context.Context, key tenant.Key, sink string, position uint64) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO cursors (`+cursorColumns+`) VALUES ($1, $2, $3, $4, 0, 0, '', $4, 0)`,
+	_, err := tx.of(key.Org).ExecContext(ctx, `INSERT INTO cursors (`+cursorColumns+`) VALUES ($1, $2, $3, $4, 0, 0, '', $4, 0)`,
 		key.Org, sink, key.App, position)
 	return err
 }
@@ -110,7 +110,7 @@ func (tx *Tx) owe(ctx context.Context, key tenant.Key, s delivery.Sink) error {
 // known is how many of a document's changes, from the first on, are among those
 // that lead to the given heads. Heads that the log lacks lead to nothing.
 func (tx *Tx) known(ctx context.Context, key tenant.Key, document string, heads []change.Hash) (uint64, error) {
-	rows, err := tx.q.QueryContext(ctx, `SELECT hash, deps FROM changes
+	rows, err := tx.of(key.Org).QueryContext(ctx, `SELECT hash, deps FROM changes
 		WHERE org_id = $1 AND app_id = $2 AND document_id = $3 ORDER BY seq`, key.Org, key.App, document)
 	type node struct {
 		hash change.Hash
@@ -156,7 +156,7 @@ func (tx *Tx) known(ctx context.Context, key tenant.Key, document string, heads 
 // OweAnew makes everything that a sink was sent up to now count as settled: its
 // filter is another one from here on, and what the old one left out is not owed.
 func (tx *Tx) OweAnew(ctx context.Context, org tenant.OrgID, sink string) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO receipts (org_id, sink_id, app_id, `+receiptColumns+`)
+	_, err := tx.of(org).ExecContext(ctx, `INSERT INTO receipts (org_id, sink_id, app_id, `+receiptColumns+`)
 		SELECT c.org_id, c.sink_id, c.app_id, d.document_id,
 			COALESCE(h.from_seq - 1, (SELECT max(x.seq) FROM changes x WHERE x.org_id = d.org_id AND x.app_id = d.app_id
 				AND x.document_id = d.document_id AND x.position <= c.position), 0),

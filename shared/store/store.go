@@ -27,37 +27,48 @@ var migrations embed.FS
 // Store is an open store whose tables are up to date.
 type Store struct {
 	queries
-	db      *sqldb.DB
-	audited atomic.Pointer[func()] // see OnAudit
+	audited atomic.Pointer[func(tenant.OrgID)] // see OnAudit
+	// around is put around what runs statements; tests see and change them with it.
+	around func(sqldb.Querier) sqldb.Querier
+}
+
+func (s *Store) querier(q sqldb.Querier) sqldb.Querier {
+	if s.around != nil {
+		return s.around(q)
+	}
+	return q
 }
 
 // Tx is one transaction on the store.
 type Tx struct {
 	queries
-	audits bool // it has appended to an audit trail
+	audits []tenant.OrgID // whose audit trails it has appended to
 }
 
 // queries are the statements that run alike inside a transaction and outside.
 type queries struct {
-	q         sqldb.Querier
-	forUpdate string // see sqldb.DB.ForUpdate; empty outside a transaction
+	db        *sqldb.DB
+	bare      sqldb.Querier // used through of, everywhere and unowned alone
+	forUpdate string        // see sqldb.DB.ForUpdate; empty outside a transaction
 }
 
 // Open connects to the database of the URL (see package sqldb) and migrates it.
 func Open(ctx context.Context, databaseURL string) (*Store, error) {
-	db, err := sqldb.Open(ctx, databaseURL)
-	if err != nil {
-		return nil, err
-	}
+	return OpenOwned(ctx, databaseURL, databaseURL)
+}
+
+// OpenOwned is Open for a Postgres whose tables belong to another login, that of
+// ownerURL: only migrations use it.
+func OpenOwned(ctx context.Context, databaseURL, ownerURL string) (*Store, error) {
 	dir, err := fs.Sub(migrations, "migrations")
-	if err == nil {
-		err = db.Migrate(ctx, dir)
-	}
 	if err != nil {
-		_ = db.Close()
 		return nil, err
 	}
-	return &Store{queries: queries{q: db.Dialect(db.Reader())}, db: db}, nil
+	db, err := sqldb.OpenSecured(ctx, databaseURL, ownerURL, dir, security)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{queries: queries{db: db, bare: db.Dialect(db.Reader())}}, nil
 }
 
 // Close lets the database go.
@@ -67,7 +78,8 @@ func (s *Store) Close() error { return s.db.Close() }
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 
 // InTx runs fn in a transaction. fn may run more than once, so it must have no
-// effect but on tx; nothing slow and no network belongs in it.
+// effect but on tx; nothing slow and no network belongs in it. If the request of ctx
+// is to be carried out once, the transaction says that it was.
 func (s *Store) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 	return s.inGroup(ctx, "", fn)
 }
@@ -80,15 +92,19 @@ func (s *Store) InTxOn(ctx context.Context, key tenant.Key, fn func(tx *Tx) erro
 }
 
 func (s *Store) inGroup(ctx context.Context, name string, fn func(tx *Tx) error) error {
-	var audits bool
+	var audits []tenant.OrgID
 	err := s.db.InGroup(ctx, name, func(q sqldb.Querier) error {
-		t := &Tx{queries: queries{q: q, forUpdate: s.db.ForUpdate()}}
-		err := fn(t)
+		t := &Tx{queries: queries{db: s.db, bare: s.querier(q), forUpdate: s.db.ForUpdate()}}
+		if err := fn(t); err != nil {
+			return err
+		}
 		audits = t.audits
-		return err
+		return t.done(ctx)
 	})
-	if hear := s.audited.Load(); err == nil && audits && hear != nil {
-		(*hear)()
+	if hear := s.audited.Load(); err == nil && hear != nil {
+		for _, org := range audits {
+			(*hear)(org)
+		}
 	}
 	return err
 }
@@ -101,7 +117,9 @@ type Snapshot struct {
 // InSnapshot runs fn on the store as of one moment. It locks nothing, but what it
 // takes long for the database has to keep.
 func (s *Store) InSnapshot(ctx context.Context, fn func(s *Snapshot) error) error {
-	return s.db.Snapshot(ctx, func(tx *sql.Tx) error { return fn(&Snapshot{queries{q: s.db.SnapshotDialect(tx)}}) })
+	return s.db.Snapshot(ctx, func(tx *sql.Tx) error {
+		return fn(&Snapshot{queries{db: s.db, bare: s.querier(s.db.SnapshotDialect(tx))}})
+	})
 }
 
 // Precise cuts a time to what both databases keep: microseconds, UTC.

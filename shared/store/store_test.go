@@ -50,27 +50,35 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"signing keys":                      testSigningKeys,
 	"service tokens":                    testServiceTokens,
 	"enrollment tokens":                 testEnrollmentTokens,
-	"a token is used no more often than it may": testTokenRace,
-	"what a token admitted is revoked":          testRevokeAdmitted,
-	"a claim is one sink's alone":               testClaims,
-	"receipts":                                  testReceipts,
-	"omissions":                                 testOmissions,
-	"comparisons":                               testCompared,
-	"a snapshot is of one moment":               testSnapshot,
-	"replays":                                   testReplays,
-	"starts":                                    testStarts,
-	"a sink is changed":                         testUpdateSink,
-	"attempts are bounded":                      testAttempts,
-	"a filter that is changed":                  testOweAnew,
-	"organizations do not see others":           testIsolation,
-	"sealed records":                            testSealed,
-	"keys of organizations":                     testOrgKeys,
-	"formations that do not open":               testShut,
-	"runs of re-wrapping":                       testRewrapRuns,
-	"re-wrapping":                               testRewrap,
-	"re-wrapping is taken up again":             testRewrapResumes,
-	"re-wrapping while others write":            testRewrapYields,
-	"re-wrapping while enrolling":               testRewrapDuringIssue,
+	"a token has no use too many":       testTokenRace,
+	"what a token admitted is revoked":  testRevokeAdmitted,
+	"tokens of a large formation":       testTokensOfALargeFormation,
+	"a claim is one sink's alone":       testClaims,
+	"receipts":                          testReceipts,
+	"omissions":                         testOmissions,
+	"comparisons":                       testCompared,
+	"a snapshot is of one moment":       testSnapshot,
+	"replays":                           testReplays,
+	"starts":                            testStarts,
+	"a sink is changed":                 testUpdateSink,
+	"attempts are bounded":              testAttempts,
+	"a filter that is changed":          testOweAnew,
+	"organizations do not see others":   testIsolation,
+	"a destroyed formation leaves":      testDestroy,
+	"an organization with remains":      testOrgWithRemains,
+	"usage":                             testUsages,
+	"one name is taken once":            testSameNameTwice,
+	"enrollments are counted":           testEnrollmentQuota,
+	"bytes are counted":                 testBytesQuota,
+	"formations move":                   testMoves,
+	"sealed records":                    testSealed,
+	"keys of organizations":             testOrgKeys,
+	"formations that do not open":       testShut,
+	"runs of re-wrapping":               testRewrapRuns,
+	"re-wrapping":                       testRewrap,
+	"re-wrapping is taken up again":     testRewrapResumes,
+	"re-wrapping while others write":    testRewrapYields,
+	"re-wrapping while enrolling":       testRewrapDuringIssue,
 }
 
 func TestSQLite(t *testing.T) {
@@ -100,6 +108,7 @@ func run(t *testing.T, url string, test func(*testing.T, *store.Store)) {
 	if err := s.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	attack(t, s)
 	test(t, s)
 }
 
@@ -145,7 +154,7 @@ func wantFault(t *testing.T, err error, kind fault.Kind) {
 
 func addOrg(t *testing.T, s *store.Store, id tenant.OrgID) tenant.Org {
 	t.Helper()
-	o := tenant.Org{ID: id, DisplayName: "The " + string(id), Quotas: tenant.DefaultQuotas(), CreatedAt: store.Precise(now)}
+	o := tenant.Org{ID: id, DisplayName: "The " + string(id), Quotas: tenant.DefaultQuotas(), CreatedAt: store.Precise(now), Revision: 1}
 	inTx(t, s, func(tx *store.Tx) error { return tx.CreateOrg(t.Context(), o) })
 	return o
 }
@@ -153,7 +162,7 @@ func addOrg(t *testing.T, s *store.Store, id tenant.OrgID) tenant.Org {
 func addFormation(t *testing.T, s *store.Store, k tenant.Key) tenant.Formation {
 	t.Helper()
 	f := tenant.Formation{Org: k.Org, App: k.App, MeshID: "ABCD1234", Policy: tenant.Strict, State: tenant.Active,
-		AuthorityPublicKey: []byte{1, 2, 3}, CreatedAt: store.Precise(now)}
+		AuthorityPublicKey: []byte{1, 2, 3}, CreatedAt: store.Precise(now), Revision: 1}
 	inTx(t, s, func(tx *store.Tx) error { return tx.CreateFormation(t.Context(), f) })
 	return f
 }
@@ -231,7 +240,7 @@ func testFormations(t *testing.T, s *store.Store) {
 	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error {
 		return tx.CreateFormation(ctx, tenant.Formation{Org: "none", App: "x", AuthorityPublicKey: []byte{1}})
 	}), fault.NotFound)
-	_, err := s.Formations(ctx, "none", "", 10)
+	_, err := s.Formations(ctx, "none", "", "", 10)
 	wantFault(t, err, fault.NotFound)
 	addOrg(t, s, "acme")
 	want := addFormation(t, s, key)
@@ -240,7 +249,7 @@ func testFormations(t *testing.T, s *store.Store) {
 		t.Errorf("Formation: %v\n%s", err, diff)
 	}
 	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error { return tx.CreateFormation(ctx, want) }), fault.Conflict)
-	list, err := s.Formations(ctx, "acme", "", 10)
+	list, err := s.Formations(ctx, "acme", "", "", 10)
 	if err != nil || len(list) != 1 {
 		t.Errorf("Formations: %v %v", list, err)
 	}

@@ -34,7 +34,7 @@ func scanTicket(r row) (Ticket, error) {
 
 // CreateTicket adds a ticket; fault.NotFound if there is no such formation.
 func (tx *Tx) CreateTicket(ctx context.Context, t Ticket) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO tickets (`+ticketColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, 0)`,
+	_, err := tx.of(t.Org).ExecContext(ctx, `INSERT INTO tickets (`+ticketColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, 0)`,
 		t.Org, t.App, t.ID, t.Hash, t.PeerID, micros(t.CreatedAt), micros(t.ExpiresAt))
 	if sqldb.IsMissingParent(err) {
 		return fault.NotFound.New("no formation %q", tenant.Key{Org: t.Org, App: t.App})
@@ -44,14 +44,14 @@ func (tx *Tx) CreateTicket(ctx context.Context, t Ticket) error {
 
 // TicketByHash returns the formation's ticket with this hash, whatever its state.
 func (s queries) TicketByHash(ctx context.Context, key tenant.Key, hash []byte) (Ticket, error) {
-	t, err := scanTicket(s.q.QueryRowContext(ctx, `SELECT `+ticketColumns+` FROM tickets
+	t, err := scanTicket(s.of(key.Org).QueryRowContext(ctx, `SELECT `+ticketColumns+` FROM tickets
 		WHERE org_id = $1 AND app_id = $2 AND hash = $3`, key.Org, key.App, hash))
 	return t, one(err, "no such ticket")
 }
 
 // Tickets returns up to limit of a formation's tickets whose id comes after the given one.
 func (s queries) Tickets(ctx context.Context, key tenant.Key, after string, limit int) ([]Ticket, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+ticketColumns+` FROM tickets
+	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT `+ticketColumns+` FROM tickets
 		WHERE org_id = $1 AND app_id = $2 AND ticket_id > $3 ORDER BY ticket_id LIMIT $4`, key.Org, key.App, after, limit)
 	list, err := collect(rows, err, scanTicket)
 	if err == nil && len(list) == 0 {
@@ -65,11 +65,11 @@ func (s queries) Tickets(ctx context.Context, key tenant.Key, after string, limi
 func (s *Store) BindTicket(ctx context.Context, key tenant.Key, id, peer string) (string, error) {
 	var bound string
 	err := s.InTx(ctx, func(tx *Tx) error {
-		if _, err := tx.q.ExecContext(ctx, `UPDATE tickets SET peer_id = $4
+		if _, err := tx.of(key.Org).ExecContext(ctx, `UPDATE tickets SET peer_id = $4
 			WHERE org_id = $1 AND app_id = $2 AND ticket_id = $3 AND peer_id = ''`, key.Org, key.App, id, peer); err != nil {
 			return err
 		}
-		err := tx.q.QueryRowContext(ctx, `SELECT peer_id FROM tickets WHERE org_id = $1 AND app_id = $2 AND ticket_id = $3`,
+		err := tx.of(key.Org).QueryRowContext(ctx, `SELECT peer_id FROM tickets WHERE org_id = $1 AND app_id = $2 AND ticket_id = $3`,
 			key.Org, key.App, id).Scan(&bound)
 		return one(err, "no such ticket")
 	})
@@ -78,13 +78,13 @@ func (s *Store) BindTicket(ctx context.Context, key tenant.Key, id, peer string)
 
 // RevokeTicket ends a ticket. Revoking it again changes nothing.
 func (tx *Tx) RevokeTicket(ctx context.Context, key tenant.Key, id string, now time.Time) error {
-	res, err := tx.q.ExecContext(ctx, `UPDATE tickets SET revoked_at = CASE WHEN revoked_at = 0 THEN $4 ELSE revoked_at END
+	res, err := tx.of(key.Org).ExecContext(ctx, `UPDATE tickets SET revoked_at = CASE WHEN revoked_at = 0 THEN $4 ELSE revoked_at END
 		WHERE org_id = $1 AND app_id = $2 AND ticket_id = $3`, key.Org, key.App, id, micros(now))
 	return affected(res, err, fault.NotFound, "no such ticket")
 }
 
 // DeleteExpiredTickets removes tickets that nobody can use since the given time.
 func (tx *Tx) DeleteExpiredTickets(ctx context.Context, before time.Time) error {
-	_, err := tx.q.ExecContext(ctx, `DELETE FROM tickets WHERE expires_at < $1`, micros(before))
+	_, err := tx.everywhere("the sweep removes what nobody can use any more").ExecContext(ctx, `DELETE FROM tickets WHERE expires_at < $1`, micros(before))
 	return err
 }

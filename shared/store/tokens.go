@@ -26,7 +26,7 @@ func scanEnrollmentToken(r row) (enrollment.Token, error) {
 
 // EnrollmentToken returns a formation's token.
 func (s queries) EnrollmentToken(ctx context.Context, key tenant.Key, id string) (enrollment.Token, error) {
-	t, err := scanEnrollmentToken(s.q.QueryRowContext(ctx, `SELECT `+enrollmentTokenColumns+` FROM enrollment_tokens
+	t, err := scanEnrollmentToken(s.of(key.Org).QueryRowContext(ctx, `SELECT `+enrollmentTokenColumns+` FROM enrollment_tokens
 		WHERE org_id = $1 AND app_id = $2 AND token_id = $3`, key.Org, key.App, id))
 	return t, one(err, "no token %q", id)
 }
@@ -34,7 +34,7 @@ func (s queries) EnrollmentToken(ctx context.Context, key tenant.Key, id string)
 // EnrollmentTokens returns up to limit of a formation's tokens whose id comes after
 // the given one; fault.NotFound if there is no such formation.
 func (s queries) EnrollmentTokens(ctx context.Context, key tenant.Key, after string, limit int) ([]enrollment.Token, error) {
-	rows, err := s.q.QueryContext(ctx, `SELECT `+enrollmentTokenColumns+` FROM enrollment_tokens
+	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT `+enrollmentTokenColumns+` FROM enrollment_tokens
 		WHERE org_id = $1 AND app_id = $2 AND token_id > $3 ORDER BY token_id LIMIT $4`, key.Org, key.App, after, limit)
 	list, err := collect(rows, err, scanEnrollmentToken)
 	if err == nil && len(list) == 0 {
@@ -45,7 +45,11 @@ func (s queries) EnrollmentTokens(ctx context.Context, key tenant.Key, after str
 
 // CreateEnrollmentToken adds a token; fault.NotFound if there is no such formation.
 func (tx *Tx) CreateEnrollmentToken(ctx context.Context, t enrollment.Token) error {
-	_, err := tx.q.ExecContext(ctx, `INSERT INTO enrollment_tokens
+	// A row may be left of one that was destroyed.
+	if _, err := tx.Formation(ctx, tenant.Key{Org: t.Org, App: t.App}); err != nil {
+		return err
+	}
+	_, err := tx.of(t.Org).ExecContext(ctx, `INSERT INTO enrollment_tokens
 		(org_id, app_id, token_id, hash, label, max_uses, tier, permissions, created_at, created_by, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		t.Org, t.App, t.ID, t.Hash, t.Label, t.MaxUses, t.Grant.Tier, t.Grant.Permissions, micros(t.CreatedAt), t.CreatedBy, micros(t.ExpiresAt))
@@ -63,13 +67,13 @@ func (tx *Tx) UseEnrollmentToken(ctx context.Context, key tenant.Key, hashes [][
 	for _, hash := range hashes {
 		// One statement: Postgres looks at the row again once it has the lock on it, and
 		// SQLite has one writer.
-		t, err := scanEnrollmentToken(tx.q.QueryRowContext(ctx, `UPDATE enrollment_tokens SET uses = uses + 1, used_at = $4
+		t, err := scanEnrollmentToken(tx.of(key.Org).QueryRowContext(ctx, `UPDATE enrollment_tokens SET uses = uses + 1, used_at = $4
 			WHERE org_id = $1 AND app_id = $2 AND hash = $3 AND uses < max_uses AND expires_at > $4 AND revoked_at = 0
 			RETURNING `+enrollmentTokenColumns, key.Org, key.App, hash, micros(now)))
 		if !errors.Is(err, sql.ErrNoRows) {
 			return t, err
 		}
-		t, err = scanEnrollmentToken(tx.q.QueryRowContext(ctx, `SELECT `+enrollmentTokenColumns+` FROM enrollment_tokens
+		t, err = scanEnrollmentToken(tx.of(key.Org).QueryRowContext(ctx, `SELECT `+enrollmentTokenColumns+` FROM enrollment_tokens
 			WHERE org_id = $1 AND app_id = $2 AND hash = $3`, key.Org, key.App, hash))
 		if err == nil {
 			err = t.Refusal(now)
@@ -86,7 +90,7 @@ func (tx *Tx) UseEnrollmentToken(ctx context.Context, key tenant.Key, hashes [][
 
 // RevokeEnrollmentToken ends a token. Revoking it again changes nothing.
 func (tx *Tx) RevokeEnrollmentToken(ctx context.Context, key tenant.Key, id, reason string, now time.Time) error {
-	res, err := tx.q.ExecContext(ctx, `UPDATE enrollment_tokens SET
+	res, err := tx.of(key.Org).ExecContext(ctx, `UPDATE enrollment_tokens SET
 			reason = CASE WHEN revoked_at = 0 THEN $4 ELSE reason END,
 			revoked_at = CASE WHEN revoked_at = 0 THEN $5 ELSE revoked_at END
 		WHERE org_id = $1 AND app_id = $2 AND token_id = $3`, key.Org, key.App, id, reason, micros(now))
@@ -95,7 +99,7 @@ func (tx *Tx) RevokeEnrollmentToken(ctx context.Context, key tenant.Key, id, rea
 
 // DeleteEnrollmentToken forgets a token. What it admitted stays.
 func (tx *Tx) DeleteEnrollmentToken(ctx context.Context, key tenant.Key, id string) error {
-	res, err := tx.q.ExecContext(ctx, `DELETE FROM enrollment_tokens WHERE org_id = $1 AND app_id = $2 AND token_id = $3`, key.Org, key.App, id)
+	res, err := tx.of(key.Org).ExecContext(ctx, `DELETE FROM enrollment_tokens WHERE org_id = $1 AND app_id = $2 AND token_id = $3`, key.Org, key.App, id)
 	return affected(res, err, fault.NotFound, "no token %q", id)
 }
 

@@ -339,3 +339,28 @@ func testRevokeAdmitted(t *testing.T, s *store.Store) {
 		}
 	}
 }
+
+// testTokensOfALargeFormation: of one that is removed piece by piece the tokens go at
+// once, and none is made for what is left.
+func testTokensOfALargeFormation(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	addOrg(t, s, "acme")
+	large(t, s, key)
+	addEnrollmentToken(t, s, enrollmentToken("t1", 10))
+	inTx(t, s, func(tx *store.Tx) error { return tx.CreateServiceToken(ctx, serviceToken("s1", string(key.App))) })
+	if u, err := s.Usage(ctx, "acme", now); err != nil || u.Tokens != 2 {
+		t.Errorf("%+v %v", u, err)
+	}
+	inTx(t, s, func(tx *store.Tx) error { return tx.DestroyFormation(ctx, key) })
+	if u, err := s.Usage(ctx, "acme", now); err != nil || u.Tokens != 1 {
+		t.Errorf("%+v %v", u, err)
+	}
+	if _, err := use(ctx, s, key, now, []byte("hash of t1")); err == nil || err.Error() != "the enrollment token is not known" {
+		t.Errorf("its token: %v", err)
+	}
+	if got, err := s.ServiceToken(ctx, "acme", "s1"); err != nil || got.Covers(key.App) {
+		t.Errorf("a token for it is for %v, %v", got.Formations, err)
+	}
+	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error { return tx.CreateEnrollmentToken(ctx, enrollmentToken("t2", 1)) }), fault.NotFound)
+	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error { return tx.CreateServiceToken(ctx, serviceToken("s2", string(key.App))) }), fault.Invalid)
+}

@@ -108,6 +108,7 @@ func (k *KMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, r)
 		return
 	}
+	w = k.padded(w)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	if err != nil {
 		sayError(w, http.StatusBadRequest, "SerializationException", "")

@@ -14,7 +14,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"testing"
 )
 
@@ -24,6 +23,7 @@ type Faults struct {
 	queue  []http.HandlerFunc
 	always http.HandlerFunc
 	watch  func(*http.Request)
+	pad    int
 	seen   int
 }
 
@@ -48,6 +48,14 @@ func (f *Faults) Watch(watch func(*http.Request)) {
 	f.watch = watch
 }
 
+// Pad has every answer of the service begin with so many bytes more, which mean
+// nothing: whoever reads on finds the answer.
+func (f *Faults) Pad(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pad = n
+}
+
 // Seen returns how many requests there were.
 func (f *Faults) Seen() int {
 	f.mu.Lock()
@@ -67,7 +75,7 @@ func (f *Faults) Before(next http.Handler) http.Handler {
 			answer(w, r)
 			return
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(f.padded(w), r)
 	})
 }
 
@@ -82,6 +90,38 @@ func listen(t testing.TB, h http.Handler) *url.URL {
 		t.Fatal(err)
 	}
 	return u
+}
+
+// padded returns w with what Pad wants before the answer.
+func (f *Faults) padded(w http.ResponseWriter) http.ResponseWriter {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pad == 0 {
+		return w
+	}
+	return &padded{ResponseWriter: w, pad: f.pad}
+}
+
+type padded struct {
+	http.ResponseWriter
+	pad  int
+	done bool
+}
+
+func (p *padded) WriteHeader(status int) {
+	p.Header().Del("Content-Length")
+	p.ResponseWriter.WriteHeader(status)
+}
+
+func (p *padded) Write(b []byte) (int, error) {
+	if !p.done {
+		p.done = true
+		p.Header().Del("Content-Length")
+		if _, err := p.ResponseWriter.Write(bytes.Repeat([]byte(" "), p.pad)); err != nil {
+			return 0, err
+		}
+	}
+	return p.ResponseWriter.Write(b)
 }
 
 // instead returns what is to answer a request, or nil for the service itself.
@@ -121,20 +161,6 @@ func Status(status int) http.HandlerFunc {
 // Redirect sends the client elsewhere.
 func Redirect(to string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusTemporaryRedirect) }
-}
-
-// Endless answers with more than anybody should read, and counts how much of it was
-// taken.
-func Endless(taken *atomic.Int64) http.HandlerFunc {
-	chunk := bytes.Repeat([]byte("a"), 1<<16)
-	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_, err := w.Write([]byte(`{"a":"`))
-		for n := 0; err == nil && r.Context().Err() == nil; {
-			n, err = w.Write(chunk)
-			taken.Add(int64(n))
-		}
-	}
 }
 
 // aead returns AES-256-GCM under a new key.

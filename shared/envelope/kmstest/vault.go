@@ -167,6 +167,7 @@ func (v *Vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, r)
 		return
 	}
+	w = v.padded(w)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	out := any(nil)
 	if err == nil {

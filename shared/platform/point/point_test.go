@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/hex"
+	"math/big"
+	"slices"
 	"testing"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/point"
@@ -45,6 +47,47 @@ func TestPoints(t *testing.T) {
 				t.Errorf("Weak is %v", got)
 			}
 		})
+	}
+}
+
+// TestWeakPointsAreAllKnown asks the curve. Points of order 1, 2 and 4 are those
+// with y of 1, -1 and 0. Twice a point of order 8 has y of 0, which is to say
+// x² = -y²; put into the curve's equation, that is d·y⁴+2y² = 1. All numbers of
+// 255 bits that fulfil one of these are found from the square roots.
+func TestWeakPointsAreAllKnown(t *testing.T) {
+	one := big.NewInt(1)
+	p := new(big.Int).Lsh(one, 255)
+	p.Sub(p, big.NewInt(19))
+	d := new(big.Int).ModInverse(big.NewInt(121666), p)
+	d.Mul(d, big.NewInt(-121665)).Mod(d, p)
+
+	// y² = (-1 ± √(1+d))/d
+	root := new(big.Int).ModSqrt(new(big.Int).Add(d, one), p)
+	inverse := new(big.Int).ModInverse(d, p)
+	heights := []*big.Int{big.NewInt(0), one, new(big.Int).Sub(p, one)}
+	for _, r := range []*big.Int{root, new(big.Int).Neg(root)} {
+		y2 := new(big.Int).Sub(r, one)
+		y2.Mul(y2, inverse).Mod(y2, p)
+		if y := new(big.Int).ModSqrt(y2, p); y != nil {
+			heights = append(heights, y, new(big.Int).Sub(p, y))
+		}
+	}
+	found := 0
+	for _, y := range heights {
+		for ; y.BitLen() <= 255; y = new(big.Int).Add(y, p) {
+			key := y.FillBytes(make([]byte, 32))
+			slices.Reverse(key)
+			found++
+			for _, sign := range []byte{0, 0x80} {
+				key[31] |= sign
+				if !point.Weak(key) || !point.OnCurve(key) {
+					t.Errorf("%x: weak %v, on the curve %v", key, point.Weak(key), point.OnCurve(key))
+				}
+			}
+		}
+	}
+	if found != 7 {
+		t.Errorf("%d spellings, want 7", found)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,9 +20,14 @@ import (
 // Postgres those that would queue for one row's lock (see InGroup).
 //
 //	begin
-//	  savepoint   the first one's work    release, or roll back to the savepoint
-//	  savepoint   the second one's work   …
+//	  the first one's work
+//	  the second one's work   …
 //	commit        nobody hears anything before this is done
+//
+// One that fails before it has written anything leaves nothing to undo. One that
+// fails later takes the others with it, who begin again by themselves, and for a
+// while after that the group sets a savepoint before each member: they cost as much
+// as a statement or two.
 //
 // Each member sees what those before it did and fails by itself. None is told that
 // it succeeded before the commit, and none that it failed: what it failed by may be
@@ -30,6 +36,7 @@ type group struct {
 	mu      sync.Mutex
 	waiting []*member
 	leading bool // somebody is at work, or has been told to be
+	careful int  // how many transactions from now on set savepoints; the leader's
 	users   int  // who is in it, under the lock of groups
 }
 
@@ -53,11 +60,15 @@ const (
 	// groupTimeout ends a group on Postgres whose statements wait for others'
 	// locks. Its members' own contexts cannot: they must not end it for the others.
 	groupTimeout = 20 * time.Second
+	// carefully is how long a group remembers that a member failed late.
+	carefully = 64
 )
 
 var (
 	// errAgain is the answer to a member whose group came to nothing by another's fault.
 	errAgain = errors.New("sqldb: the group of transactions came to nothing")
+	// errLate is an errAgain: a member failed when it had written, and there was no savepoint.
+	errLate = fmt.Errorf("%w: a member failed late", errAgain)
 	// errBroken is that of one that never returned: it panicked.
 	errBroken = errors.New("sqldb: the work of the transaction broke off")
 )
@@ -197,7 +208,13 @@ func (g *group) work(db *DB, leader *member) {
 		}
 		close(g.waiting[0].lead)
 	}()
-	err := db.together(leader, members)
+	err := db.together(leader, members, g.careful > 0)
+	switch {
+	case errors.Is(err, errLate):
+		g.careful = carefully
+	case g.careful > 0:
+		g.careful--
+	}
 	for _, m := range members {
 		if err != nil {
 			m.err = err
@@ -207,7 +224,7 @@ func (g *group) work(db *DB, leader *member) {
 }
 
 // together runs the members in one transaction. Its error is that of all of them.
-func (db *DB) together(leader *member, members []*member) error {
+func (db *DB) together(leader *member, members []*member, careful bool) error {
 	ctx, cancel := context.Background(), func() {}
 	if db.Engine == Postgres {
 		ctx, cancel = context.WithTimeout(ctx, groupTimeout)
@@ -225,12 +242,12 @@ func (db *DB) together(leader *member, members []*member) error {
 		if m.err = m.ctx.Err(); m.err != nil {
 			continue
 		}
-		if !alone {
+		if careful && !alone {
 			if _, err := tx.ExecContext(ctx, `SAVEPOINT member`); err != nil {
 				return again(err)
 			}
 		}
-		q := steady{db.Dialect(tx), ctx}
+		q := &steady{q: db.Dialect(tx), group: ctx}
 		if m == leader {
 			m.run(q)
 		} else {
@@ -242,6 +259,10 @@ func (db *DB) together(leader *member, members []*member) error {
 			changed = true
 		case isRetryable(m.err), alone:
 			return m.err // Postgres does nothing more in such a transaction
+		case !careful:
+			if q.dirty {
+				return errLate
+			}
 		default:
 			// What follows is right only if this is done, and it fails if the
 			// engine has given up the whole transaction.
@@ -249,7 +270,7 @@ func (db *DB) together(leader *member, members []*member) error {
 				return again(err)
 			}
 		}
-		if !alone {
+		if careful && !alone {
 			if _, err := tx.ExecContext(ctx, `RELEASE SAVEPOINT member`); err != nil {
 				return again(err)
 			}
@@ -261,6 +282,7 @@ func (db *DB) together(leader *member, members []*member) error {
 	err = tx.Commit()
 	switch {
 	case err == nil:
+		db.checkpoints.committed()
 		return nil
 	case !alone && isAnswer(err):
 		return again(err) // nothing was kept, and it need not be everybody's fault
@@ -295,28 +317,42 @@ type lasting struct {
 
 func (c lasting) Value(key any) any { return c.values.Value(key) }
 
-// steady runs a transaction's statements in its group's context, whatever context
-// they are given. Between them it looks whether that has ended.
+// steady runs a member's statements in its group's context, whatever context they
+// are given. Between them it looks whether that has ended.
 type steady struct {
 	q     Querier
 	group context.Context
+	dirty bool // something was written, or a statement failed, after which Postgres goes on with nothing
 }
 
-func (s steady) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+// saw notes what a statement does to the transaction.
+func (s *steady) saw(query string, err error) {
+	if err != nil || !strings.HasPrefix(query, "SELECT") {
+		s.dirty = true
+	}
+}
+
+func (s *steady) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return s.q.ExecContext(lasting{s.group, ctx}, query, args...)
+	res, err := s.q.ExecContext(lasting{s.group, ctx}, query, args...)
+	s.saw(query, err)
+	return res, err
 }
 
-func (s steady) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+func (s *steady) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return s.q.QueryContext(lasting{s.group, ctx}, query, args...)
+	rows, err := s.q.QueryContext(lasting{s.group, ctx}, query, args...)
+	s.saw(query, err)
+	return rows, err
 }
 
-func (s steady) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+func (s *steady) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	// A row cannot say that it was not asked for; its statement is a short one.
-	return s.q.QueryRowContext(lasting{s.group, ctx}, query, args...)
+	row := s.q.QueryRowContext(lasting{s.group, ctx}, query, args...)
+	s.saw(query, row.Err())
+	return row
 }

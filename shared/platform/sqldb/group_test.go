@@ -139,15 +139,33 @@ func TestAMemberFailsByItself(t *testing.T) {
 			},
 			func(err error) bool { return errors.Is(err, failed) },
 		},
+		"an error before it writes": {
+			func(ctx context.Context, db *sqldb.DB) error {
+				return db.InGroup(ctx, "numbers", func(q sqldb.Querier) error {
+					var n int
+					return errors.Join(failed, q.QueryRowContext(ctx, `SELECT count(*) FROM numbers`).Scan(&n))
+				})
+			},
+			func(err error) bool { return errors.Is(err, failed) },
+		},
+		"a question that cannot be asked": {
+			func(ctx context.Context, db *sqldb.DB) error {
+				return db.InGroup(ctx, "numbers", func(q sqldb.Querier) error {
+					var n int
+					return q.QueryRowContext(ctx, `SELECT count(*) FROM nowhere`).Scan(&n)
+				})
+			},
+			func(err error) bool { return err != nil },
+		},
 		"a number twice": {
-			func(ctx context.Context, db *sqldb.DB) error { return put(ctx, db, 1, well) },
+			func(ctx context.Context, db *sqldb.DB) error { return put(ctx, db, 0, well) },
 			sqldb.IsDuplicate,
 		},
 		"an error that it does not report": {
 			func(ctx context.Context, db *sqldb.DB) error {
 				return put(ctx, db, 7, func(q sqldb.Querier) error {
-					_, _ = q.ExecContext(ctx, `INSERT INTO numbers (n) VALUES (1)`)
-					_, err := q.ExecContext(ctx, `INSERT INTO numbers (n) VALUES (1)`)
+					_, _ = q.ExecContext(ctx, `INSERT INTO numbers (n) VALUES (0)`)
+					_, err := q.ExecContext(ctx, `INSERT INTO numbers (n) VALUES (0)`)
 					return err
 				})
 			},
@@ -191,32 +209,45 @@ func TestAMemberFailsByItself(t *testing.T) {
 			func(error) bool { return true },
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			onBoth(t, func(t *testing.T, db *sqldb.DB) {
-				good := func(n int) func() {
-					return func() {
-						if err := put(t.Context(), db, n, well); err != nil {
-							t.Errorf("%d: %v", n, err)
+		for _, careful := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", careful: ", careful), func(t *testing.T) {
+				onBoth(t, func(t *testing.T, db *sqldb.DB) {
+					good := func(n int) func() {
+						return func() {
+							if err := put(t.Context(), db, n, well); err != nil {
+								t.Errorf("%d: %v", n, err)
+							}
 						}
 					}
-				}
-				behind(t, db, func() {}, good(1), func() {
-					if err := tc.ends(t.Context(), db); !tc.ok(err) {
-						t.Errorf("%v", err)
+					ends := func() {
+						if err := tc.ends(t.Context(), db); !tc.ok(err) {
+							t.Errorf("%v", err)
+						}
 					}
-				}, good(2))
-				var kept []int
-				rows, err := db.Reader().Query(`SELECT n FROM numbers ORDER BY n`)
-				for err == nil && rows.Next() {
-					var n int
-					err = rows.Scan(&n)
-					kept = append(kept, n)
-				}
-				if diff := cmp.Diff([]int{0, 1, 2}, kept); diff != "" || err != nil {
-					t.Errorf("%v %s", err, diff)
-				}
+					behind(t, db, func() {}, good(1), ends, good(2))
+					if careful {
+						db.BeCareful("numbers")
+						if err := db.InGroup(t.Context(), "numbers", func(q sqldb.Querier) error {
+							_, err := q.ExecContext(t.Context(), `DELETE FROM numbers`)
+							return err
+						}); err != nil {
+							t.Fatal(err)
+						}
+						behind(t, db, func() { db.BeCareful("numbers") }, good(1), ends, good(2))
+					}
+					var kept []int
+					rows, err := db.Reader().Query(`SELECT n FROM numbers ORDER BY n`)
+					for err == nil && rows.Next() {
+						var n int
+						err = rows.Scan(&n)
+						kept = append(kept, n)
+					}
+					if diff := cmp.Diff([]int{0, 1, 2}, kept); diff != "" || err != nil {
+						t.Errorf("%v %s", err, diff)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 

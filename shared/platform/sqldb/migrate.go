@@ -59,6 +59,11 @@ func (db *DB) apply(ctx context.Context, tx *sql.Tx, name, text string) error {
 	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM migrations WHERE name = $1`, name).Scan(&seen); err != nil || seen > 0 {
 		return err
 	}
+	if db.Engine == Postgres {
+		if _, err := tx.ExecContext(ctx, `SELECT set_config($1, 'yes', true)`, migrating); err != nil {
+			return err
+		}
+	}
 	// pgx prepares statements one by one, so the file is cut at its semicolons;
 	// migrations hold no other semicolon.
 	for _, statement := range strings.Split(text, ";\n") {

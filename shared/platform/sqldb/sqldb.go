@@ -41,6 +41,9 @@ type DB struct {
 	writer group  // SQLite's
 	groups groups // Postgres's
 
+	security *RowSecurity // Postgres's; nil: none
+	roles    Roles
+
 	readings, writings statements    // SQLite's
 	checkpoints        *checkpointer // SQLite's; nil until Open has succeeded
 }
@@ -66,7 +69,7 @@ func open(databaseURL string) (*DB, error) {
 	if path, ok := strings.CutPrefix(databaseURL, "sqlite:"); ok {
 		return openSQLite(path)
 	}
-	if strings.HasPrefix(databaseURL, "postgres://") || strings.HasPrefix(databaseURL, "postgresql://") {
+	if isPostgres(databaseURL) {
 		return openPostgres(databaseURL)
 	}
 	return nil, errors.New("database URL must begin with sqlite: or postgres://")
@@ -82,6 +85,9 @@ func openSQLite(path string) (*DB, error) {
 	q.Add("_pragma", "cache_size(-16384)")
 	// Pages, 64 MB: the checkpointer comes long before that.
 	q.Add("_pragma", "wal_autocheckpoint(16384)")
+	// What a statement or a savepoint may have to undo is a few pages, which are
+	// written to a file otherwise.
+	q.Add("_pragma", "temp_store(MEMORY)")
 	// Immediate transactions: SQLite has one writer, and finding that out at
 	// commit is worse than finding it out at begin.
 	q.Set("_txlock", "immediate")
@@ -112,10 +118,14 @@ func openPostgres(databaseURL string) (*DB, error) {
 	if err != nil {
 		return nil, errors.New("open postgres: the URL cannot be read")
 	}
+	limitPool(pool)
+	return &DB{Engine: Postgres, read: pool, write: pool}, nil
+}
+
+func limitPool(pool *sql.DB) {
 	pool.SetMaxOpenConns(16)
 	pool.SetMaxIdleConns(8)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	return &DB{Engine: Postgres, read: pool, write: pool}, nil
 }
 
 // redact keeps a password in a connection string out of an error's text: pgx

@@ -49,6 +49,8 @@ func Postgres(t testing.TB) string {
 			return
 		}
 		admin(t, server, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+		// What a store makes of roles; they belong to the server, not to the database.
+		admin(t, server, "DROP ROLE IF EXISTS "+name+"_runtime, "+name+"_system")
 	})
 	return u.String()
 }

@@ -27,13 +27,18 @@ func ReadJSON(r *http.Request, v any) error {
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		var long *http.MaxBytesError
-		if errors.As(err, &long) {
-			return fault.TooLarge.New("the body is longer than %d bytes", long.Limit)
-		}
-		return fault.Malformed.Wrap(err, "the body could not be read")
+		return unreadable(err)
 	}
 	return DecodeJSON(body, v)
+}
+
+// unreadable is why a body could not be read.
+func unreadable(err error) error {
+	var long *http.MaxBytesError
+	if errors.As(err, &long) {
+		return fault.TooLarge.New("the body is longer than %d bytes", long.Limit)
+	}
+	return fault.Malformed.Wrap(err, "the body could not be read")
 }
 
 // ReadOptionalJSON is ReadJSON for a body that may be left out: v stays as it is then.

@@ -8,6 +8,9 @@
 //	problem.go   the one table from a fault to a status; problem documents
 //	json.go      reading and writing JSON; strict.go finds what is wrong in it
 //	page.go      lists in pages
+//	etag.go      states by name, for those who change things
+//	once.go      requests that are carried out once, however often they come
+//	watch.go     streams end when their caller may not have them any more
 //	span.go      a request as a span of its caller's trace
 package web
 
@@ -44,6 +47,7 @@ type Route struct {
 	Handle  func(w http.ResponseWriter, r *http.Request) error
 	Timeout time.Duration // ends the work on a request; 0 is that of Options
 	Stream  bool          // holds its connection: no time limit (WebSockets, event streams)
+	Once    bool          // makes something: a request that carries an Idempotency-Key is carried out once
 	Quiet   bool          // called all the time by machines: logged only if it fails
 }
 
@@ -62,6 +66,10 @@ type Options struct {
 	// need Anyone are served.
 	Authorize func(r *http.Request, need Role) (context.Context, error)
 
+	// Recheck is how often Authorize is asked again while a Stream route goes on; a
+	// stream whose caller is refused ends. 0 is never.
+	Recheck time.Duration
+
 	// Observe hears of every finished request; nil hears nothing. The pattern is
 	// empty if no route matched.
 	Observe func(pattern, method string, status int, took time.Duration)
@@ -70,6 +78,13 @@ type Options struct {
 	// drown the others, and of Stream routes, which would not end. nil makes none;
 	// a caller's trace is passed on in any case.
 	Tracer trace.Tracer
+
+	// Claims remembers requests to routes that say Once; nil does not, and their keys
+	// mean nothing. Caller names who asks, and OnceSecret is what answers are sealed
+	// with, beside the caller's key.
+	Claims     Claims
+	Caller     func(ctx context.Context) string
+	OnceSecret []byte
 
 	MaxBody int64         // 0 is DefaultMaxBody
 	Timeout time.Duration // 0 is DefaultTimeout
@@ -110,6 +125,8 @@ func (m *mux) add(route Route) {
 		panic(fmt.Sprintf("route %q does not say who may call it", route.Pattern))
 	case route.Need != Anyone && m.Authorize == nil:
 		panic(fmt.Sprintf("route %q needs %s and nothing here authorizes", route.Pattern, route.Need))
+	case route.Once && (route.Need == Anyone || m.Claims != nil && m.Caller == nil):
+		panic(fmt.Sprintf("route %q is carried out once, and nobody knows for whom", route.Pattern))
 	case route.Handle == nil:
 		panic(fmt.Sprintf("route %q has no handler", route.Pattern))
 	}
@@ -133,8 +150,16 @@ func (m *mux) handle(route Route, w http.ResponseWriter, r *http.Request) {
 		defer cancel()
 		r = r.WithContext(ctx)
 		r.Body = http.MaxBytesReader(w, r.Body, m.MaxBody)
+	} else if route.Need != Anyone && m.Recheck > 0 {
+		ctx, end := m.watched(r, route.Need)
+		defer end()
+		r = r.WithContext(ctx)
 	}
-	if err := route.Handle(w, r); err != nil {
+	handle := route.Handle
+	if route.Once {
+		handle = func(w http.ResponseWriter, r *http.Request) error { return m.once(route, w, r) }
+	}
+	if err := handle(w, r); err != nil {
 		m.fail(w, r, err)
 	}
 }

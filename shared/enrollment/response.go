@@ -1,4 +1,4 @@
-package enrollwire
+package enrollment
 
 import (
 	"bytes"

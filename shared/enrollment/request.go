@@ -1,4 +1,4 @@
-package enrollwire
+package enrollment
 
 import (
 	"crypto/ed25519"
@@ -109,7 +109,7 @@ func decodeRequest(b []byte) (r Request, rest []byte, err error) {
 	if rest = rest[3:]; len(rest) < n+requestTail {
 		return Request{}, nil, refusal.Serialization.New("enrollment request truncated at token")
 	}
-	r.Token, rest = Token(rest[:n]), rest[n:]
+	r.Token, rest = TokenText(rest[:n]), rest[n:]
 	r.At = millis.Time(binary.LittleEndian.Uint64(rest))
 	r.Signature = [ed25519.SignatureSize]byte(rest[8:])
 	return r, rest[requestTail:], nil

@@ -1,15 +1,18 @@
-// Package enrollwire is what a node and an authority say to each other when the
-// node wants a certificate, in the bytes of peat-mesh: a request, which is signed
-// by the node, and a response, which is only as good as the connection.
+// Package enrollment is how a node comes into a formation: the tokens that let it
+// in, what it is given, and, in the bytes of peat-mesh, what it and an authority say
+// to each other: a request, which is signed by the node, and a response, which is
+// only as good as the connection.
 //
-//	enrollwire.go  what is said, and what is believed of it
+//	token.go       tokens, and how often they may be used
+//	grant.go       what a token gives
+//	enrollment.go  what is said in a message, and what is believed of it
 //	request.go     the bytes of a request
 //	response.go    the bytes of a response
 //	frame.go       either of them on a stream
 //
-// What is not here: who may enroll (functions/enroll), and the certificates
+// What is not here: the API over HTTP (functions/enroll), and the certificates
 // themselves (shared/cert).
-package enrollwire
+package enrollment
 
 import (
 	"crypto/ed25519"
@@ -33,21 +36,21 @@ type Request struct {
 	MeshID    string
 	NodeID    string
 	Tier      cert.Tier // which the node would like
-	Token     Token     // what lets it in; at most 65535 bytes
+	Token     TokenText // what lets it in; at most 65535 bytes
 	At        time.Time // to the millisecond
 	Signature [ed25519.SignatureSize]byte
 }
 
-// Token lets a node in. It does not print.
-type Token string
+// TokenText is a token as it stands in a request: it lets a node in, and does not print.
+type TokenText string
 
 const redacted = "[token]"
 
 // Format hides the token from every verb of fmt.
-func (Token) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
+func (TokenText) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
 // MarshalText hides the token from encoders.
-func (Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (TokenText) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Sign returns r signed by the node whose key is to be certified.
 func (r Request) Sign(key ed25519.PrivateKey) (Request, error) {

@@ -1,4 +1,4 @@
-package enrollwire_test
+package enrollment_test
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/defenseunicorns/peat-gateway/shared/cert"
-	"github.com/defenseunicorns/peat-gateway/shared/enrollwire"
+	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/millis"
 	"github.com/defenseunicorns/peat-gateway/shared/refusal"
 	"github.com/defenseunicorns/peat-gateway/shared/refusal/refusaltest"
@@ -44,8 +44,8 @@ type requestOut struct {
 func TestVectorsEnrollmentRequest(t *testing.T) {
 	for _, v := range refusaltest.Vectors[requestIn, requestOut](t, "enrollment_request") {
 		t.Run(v.ID, func(t *testing.T) {
-			r, err := enrollwire.Request{
-				MeshID: v.In.MeshID, NodeID: v.In.NodeID, Tier: v.In.Tier, Token: enrollwire.Token(v.In.Token), At: millis.Time(uint64(v.In.At)),
+			r, err := enrollment.Request{
+				MeshID: v.In.MeshID, NodeID: v.In.NodeID, Tier: v.In.Tier, Token: enrollment.TokenText(v.In.Token), At: millis.Time(uint64(v.In.At)),
 			}.Sign(ed25519.NewKeyFromSeed(v.In.Secret))
 			if err != nil {
 				t.Fatal(err)
@@ -54,7 +54,7 @@ func TestVectorsEnrollmentRequest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			framed, err := enrollwire.AppendFrame(nil, encoded)
+			framed, err := enrollment.AppendFrame(nil, encoded)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -62,11 +62,11 @@ func TestVectorsEnrollmentRequest(t *testing.T) {
 			if diff := cmp.Diff(v.Out, got); diff != "" {
 				t.Error(diff)
 			}
-			message, err := enrollwire.ReadFrame(bytes.NewReader(v.Out.Framed))
+			message, err := enrollment.ReadFrame(bytes.NewReader(v.Out.Framed))
 			if err != nil {
 				t.Fatal(err)
 			}
-			again, err := enrollwire.DecodeRequestExact(message)
+			again, err := enrollment.DecodeRequestExact(message)
 			if err != nil || again != r || again.Verify() != nil {
 				t.Errorf("read as something else: %v, verified: %v", err, again.Verify())
 			}
@@ -77,15 +77,15 @@ func TestVectorsEnrollmentRequest(t *testing.T) {
 func TestVectorsEnrollmentRequestRefused(t *testing.T) {
 	for _, v := range refusaltest.Vectors[recordIn, struct{}](t, "enrollment_request_decode") {
 		t.Run(v.ID, func(t *testing.T) {
-			_, err := enrollwire.DecodeRequest(v.In.Hex)
+			_, err := enrollment.DecodeRequest(v.In.Hex)
 			v.Error.Check(t, err)
-			_, err = enrollwire.DecodeRequestExact(v.In.Hex)
+			_, err = enrollment.DecodeRequestExact(v.In.Hex)
 			v.Error.Check(t, err)
 		})
 	}
 	for _, v := range refusaltest.Vectors[recordIn, struct{}](t, "enrollment_request_verify") {
 		t.Run(v.ID, func(t *testing.T) {
-			r, err := enrollwire.DecodeRequestExact(v.In.Hex)
+			r, err := enrollment.DecodeRequestExact(v.In.Hex)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +98,7 @@ type responseIn struct {
 	Certificate hexBytes `json:"certificate_hex"`
 	Secret      hexBytes `json:"formation_secret_hex"`
 	Reason      string
-	Status      enrollwire.Status
+	Status      enrollment.Status
 	StatusName  string           `json:"status_name"`
 	At          refusaltest.Uint `json:"timestamp_ms"`
 }
@@ -111,8 +111,8 @@ type responseOut struct {
 func TestVectorsEnrollmentResponse(t *testing.T) {
 	for _, v := range refusaltest.Vectors[responseIn, responseOut](t, "enrollment_response") {
 		t.Run(v.ID, func(t *testing.T) {
-			r := enrollwire.Response{
-				Status: v.In.Status, Reason: v.In.Reason, FormationSecret: enrollwire.Secret(v.In.Secret), At: millis.Time(uint64(v.In.At)),
+			r := enrollment.Response{
+				Status: v.In.Status, Reason: v.In.Reason, FormationSecret: enrollment.Secret(v.In.Secret), At: millis.Time(uint64(v.In.At)),
 			}
 			if len(v.In.Certificate) > 0 {
 				c, err := cert.DecodeExact(v.In.Certificate)
@@ -128,11 +128,11 @@ func TestVectorsEnrollmentResponse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			framed, err := enrollwire.AppendFrame(nil, encoded)
+			framed, err := enrollment.AppendFrame(nil, encoded)
 			if diff := cmp.Diff(v.Out, responseOut{encoded, framed}); err != nil || diff != "" {
 				t.Errorf("%v %s", err, diff)
 			}
-			again, err := enrollwire.DecodeResponse(v.Out.Encoded)
+			again, err := enrollment.DecodeResponse(v.Out.Encoded)
 			if diff := cmp.Diff(r, again); err != nil || diff != "" {
 				t.Errorf("read as something else: %v %s", err, diff)
 			}
@@ -145,12 +145,12 @@ func TestVectorsEnrollmentResponseDecode(t *testing.T) {
 		HasCertificate bool `json:"has_certificate"`
 		HasSecret      bool `json:"has_secret"`
 		Reason         string
-		Status         enrollwire.Status
+		Status         enrollment.Status
 		At             refusaltest.Uint `json:"timestamp_ms"`
 	}
 	for _, v := range refusaltest.Vectors[recordIn, out](t, "enrollment_response_decode") {
 		t.Run(v.ID, func(t *testing.T) {
-			r, err := enrollwire.DecodeResponse(v.In.Hex)
+			r, err := enrollment.DecodeResponse(v.In.Hex)
 			if v.Error != nil {
 				v.Error.Check(t, err)
 				return
@@ -170,9 +170,9 @@ func key(n byte) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, ed25519.SeedSize))
 }
 
-func request(t testing.TB) enrollwire.Request {
+func request(t testing.TB) enrollment.Request {
 	t.Helper()
-	r, err := enrollwire.Request{MeshID: "A1B2C3D4", NodeID: "truck-7", Tier: cert.Tactical, Token: "let me in", At: noon}.Sign(key(1))
+	r, err := enrollment.Request{MeshID: "A1B2C3D4", NodeID: "truck-7", Tier: cert.Tactical, Token: "let me in", At: noon}.Sign(key(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,13 +180,13 @@ func request(t testing.TB) enrollwire.Request {
 }
 
 func TestRequestRefuses(t *testing.T) {
-	for name, change := range map[string]func(*enrollwire.Request){
-		"a mesh id of 256 bytes":    func(r *enrollwire.Request) { r.MeshID = strings.Repeat("m", 256) },
-		"a node id of 256 bytes":    func(r *enrollwire.Request) { r.NodeID = strings.Repeat("n", 256) },
-		"a node id that is no text": func(r *enrollwire.Request) { r.NodeID = "\xff" },
-		"a tier that is none":       func(r *enrollwire.Request) { r.Tier = 4 },
-		"a token of 65536 bytes":    func(r *enrollwire.Request) { r.Token = enrollwire.Token(strings.Repeat("t", 65536)) },
-		"no time":                   func(r *enrollwire.Request) { r.At = time.Time{} },
+	for name, change := range map[string]func(*enrollment.Request){
+		"a mesh id of 256 bytes":    func(r *enrollment.Request) { r.MeshID = strings.Repeat("m", 256) },
+		"a node id of 256 bytes":    func(r *enrollment.Request) { r.NodeID = strings.Repeat("n", 256) },
+		"a node id that is no text": func(r *enrollment.Request) { r.NodeID = "\xff" },
+		"a tier that is none":       func(r *enrollment.Request) { r.Tier = 4 },
+		"a token of 65536 bytes":    func(r *enrollment.Request) { r.Token = enrollment.TokenText(strings.Repeat("t", 65536)) },
+		"no time":                   func(r *enrollment.Request) { r.At = time.Time{} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := request(t)
@@ -258,14 +258,14 @@ func TestIDIsThatOfWhatWasSigned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	padded, err := enrollwire.DecodeRequest(append(encoded, 0))
+	padded, err := enrollment.DecodeRequest(append(encoded, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if again, err := padded.ID(); err != nil || again != id {
 		t.Errorf("another spelling has another id: %v", err)
 	}
-	if _, err := enrollwire.DecodeRequestExact(append(encoded, 0)); !errors.Is(err, refusal.Serialization) {
+	if _, err := enrollment.DecodeRequestExact(append(encoded, 0)); !errors.Is(err, refusal.Serialization) {
 		t.Errorf("and a byte after it: %v", err)
 	}
 	r.At = r.At.Add(time.Millisecond)
@@ -289,19 +289,19 @@ func TestResponseCheck(t *testing.T) {
 	changed := *good
 	changed.Tier = cert.Enterprise
 	for name, tc := range map[string]struct {
-		response enrollwire.Response
+		response enrollment.Response
 		class    refusal.Class
 	}{
-		"approved":                   {enrollwire.Response{Status: enrollwire.Approved, Certificate: good, FormationSecret: []byte("s")}, ""},
-		"pending":                    {enrollwire.Response{Status: enrollwire.Pending}, ""},
-		"denied":                     {enrollwire.Response{Status: enrollwire.Denied, Reason: "no"}, ""},
-		"approved with nothing":      {enrollwire.Response{Status: enrollwire.Approved}, refusal.Certificate},
-		"denied with a certificate":  {enrollwire.Response{Status: enrollwire.Denied, Certificate: good}, refusal.Certificate},
-		"pending with the secret":    {enrollwire.Response{Status: enrollwire.Pending, FormationSecret: []byte("s")}, refusal.Certificate},
-		"approved for another node":  {enrollwire.Response{Status: enrollwire.Approved, Certificate: issue(func(o *cert.Order) { o.NodeID = "x" })}, refusal.Certificate},
-		"approved for another mesh":  {enrollwire.Response{Status: enrollwire.Approved, Certificate: issue(func(o *cert.Order) { o.MeshID = "x" })}, refusal.Certificate},
-		"approved for another key":   {enrollwire.Response{Status: enrollwire.Approved, Certificate: issue(func(o *cert.Order) { o.Subject = key(2).Public().(ed25519.PublicKey) })}, refusal.Certificate},
-		"approved, and then changed": {enrollwire.Response{Status: enrollwire.Approved, Certificate: &changed}, refusal.InvalidSignature},
+		"approved":                   {enrollment.Response{Status: enrollment.Approved, Certificate: good, FormationSecret: []byte("s")}, ""},
+		"pending":                    {enrollment.Response{Status: enrollment.Pending}, ""},
+		"denied":                     {enrollment.Response{Status: enrollment.Denied, Reason: "no"}, ""},
+		"approved with nothing":      {enrollment.Response{Status: enrollment.Approved}, refusal.Certificate},
+		"denied with a certificate":  {enrollment.Response{Status: enrollment.Denied, Certificate: good}, refusal.Certificate},
+		"pending with the secret":    {enrollment.Response{Status: enrollment.Pending, FormationSecret: []byte("s")}, refusal.Certificate},
+		"approved for another node":  {enrollment.Response{Status: enrollment.Approved, Certificate: issue(func(o *cert.Order) { o.NodeID = "x" })}, refusal.Certificate},
+		"approved for another mesh":  {enrollment.Response{Status: enrollment.Approved, Certificate: issue(func(o *cert.Order) { o.MeshID = "x" })}, refusal.Certificate},
+		"approved for another key":   {enrollment.Response{Status: enrollment.Approved, Certificate: issue(func(o *cert.Order) { o.Subject = key(2).Public().(ed25519.PublicKey) })}, refusal.Certificate},
+		"approved, and then changed": {enrollment.Response{Status: enrollment.Approved, Certificate: &changed}, refusal.InvalidSignature},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := tc.response.Check(r)
@@ -313,15 +313,15 @@ func TestResponseCheck(t *testing.T) {
 }
 
 func TestResponseRefuses(t *testing.T) {
-	for name, r := range map[string]enrollwire.Response{
+	for name, r := range map[string]enrollment.Response{
 		"a status that is none":      {Status: 4, At: noon},
-		"a reason for nothing":       {Status: enrollwire.Approved, Reason: "well done", At: noon},
-		"a reason of 65536 bytes":    {Status: enrollwire.Denied, Reason: strings.Repeat("n", 65536), At: noon},
-		"a reason that is no text":   {Status: enrollwire.Denied, Reason: "\xff", At: noon},
-		"a secret of 65536 bytes":    {Status: enrollwire.Approved, FormationSecret: make([]byte, 65536), At: noon},
-		"more than a message holds":  {Status: enrollwire.Denied, Reason: strings.Repeat("n", 65535), FormationSecret: make([]byte, 65535), At: noon},
-		"a certificate that is none": {Status: enrollwire.Approved, Certificate: &cert.Certificate{}, At: noon},
-		"no time":                    {Status: enrollwire.Denied},
+		"a reason for nothing":       {Status: enrollment.Approved, Reason: "well done", At: noon},
+		"a reason of 65536 bytes":    {Status: enrollment.Denied, Reason: strings.Repeat("n", 65536), At: noon},
+		"a reason that is no text":   {Status: enrollment.Denied, Reason: "\xff", At: noon},
+		"a secret of 65536 bytes":    {Status: enrollment.Approved, FormationSecret: make([]byte, 65536), At: noon},
+		"more than a message holds":  {Status: enrollment.Denied, Reason: strings.Repeat("n", 65535), FormationSecret: make([]byte, 65535), At: noon},
+		"a certificate that is none": {Status: enrollment.Approved, Certificate: &cert.Certificate{}, At: noon},
+		"no time":                    {Status: enrollment.Denied},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := r.Encode(); !errors.Is(err, refusal.Serialization) {
@@ -330,13 +330,13 @@ func TestResponseRefuses(t *testing.T) {
 		})
 	}
 	long := append([]byte{2, 0xff, 0xff}, bytes.Repeat([]byte("n"), 65535)...)
-	if _, err := enrollwire.DecodeResponse(append(long, make([]byte, 10)...)); !errors.Is(err, refusal.Serialization) {
+	if _, err := enrollment.DecodeResponse(append(long, make([]byte, 10)...)); !errors.Is(err, refusal.Serialization) {
 		t.Errorf("read what is too long: %v", err)
 	}
 }
 
 func TestFrames(t *testing.T) {
-	if _, err := enrollwire.AppendFrame(nil, make([]byte, enrollwire.MaxMessageSize+1)); !errors.Is(err, refusal.Serialization) {
+	if _, err := enrollment.AppendFrame(nil, make([]byte, enrollment.MaxMessageSize+1)); !errors.Is(err, refusal.Serialization) {
 		t.Errorf("a message that is too long: %v", err)
 	}
 	for name, tc := range map[string]struct {
@@ -350,7 +350,7 @@ func TestFrames(t *testing.T) {
 		"gigabytes, announced": {"\xff\xff\xff\xff", refusal.Serialization},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := enrollwire.ReadFrame(strings.NewReader(tc.stream)); !errors.Is(err, tc.want) {
+			if _, err := enrollment.ReadFrame(strings.NewReader(tc.stream)); !errors.Is(err, tc.want) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -359,7 +359,7 @@ func TestFrames(t *testing.T) {
 
 func TestSecretsDoNotPrint(t *testing.T) {
 	r := request(t)
-	answer := enrollwire.Response{FormationSecret: []byte("let me in")}
+	answer := enrollment.Response{FormationSecret: []byte("let me in")}
 	encoded, err := json.Marshal([]any{r, answer})
 	if err != nil {
 		t.Fatal(err)
@@ -381,9 +381,9 @@ func FuzzDecodeRequest(f *testing.F) {
 		f.Add([]byte(v.In.Hex))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := enrollwire.DecodeRequest(b)
+		r, err := enrollment.DecodeRequest(b)
 		if err != nil {
-			if !errors.Is(err, refusal.Serialization) || r != (enrollwire.Request{}) {
+			if !errors.Is(err, refusal.Serialization) || r != (enrollment.Request{}) {
 				t.Fatalf("%v, and something was returned", err)
 			}
 			return
@@ -392,7 +392,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		if err != nil || !bytes.HasPrefix(b, again) {
 			t.Fatalf("%d bytes came back as %d, %v", len(b), len(again), err)
 		}
-		if _, err := enrollwire.DecodeRequestExact(b); (err == nil) != (len(again) == len(b) && len(b) <= enrollwire.MaxMessageSize) {
+		if _, err := enrollment.DecodeRequestExact(b); (err == nil) != (len(again) == len(b) && len(b) <= enrollment.MaxMessageSize) {
 			t.Fatalf("exact with %d bytes of %d: %v", len(b), len(again), err)
 		}
 		if err := r.Verify(); err != nil && !errors.Is(err, refusal.InvalidSignature) && !errors.Is(err, refusal.InvalidPublicKey) {
@@ -409,7 +409,7 @@ func FuzzDecodeResponse(f *testing.F) {
 		f.Add([]byte(v.In.Hex))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := enrollwire.DecodeResponse(b)
+		r, err := enrollment.DecodeResponse(b)
 		if err != nil {
 			if !errors.Is(err, refusal.Serialization) {
 				t.Fatal(err)
@@ -420,9 +420,30 @@ func FuzzDecodeResponse(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := enrollwire.DecodeResponse(encoded)
+		again, err := enrollment.DecodeResponse(encoded)
 		if diff := cmp.Diff(r, again); err != nil || diff != "" {
 			t.Fatalf("the second time it is something else: %v %s", err, diff)
 		}
 	})
+}
+
+func ExampleRequest() {
+	node := ed25519.NewKeyFromSeed(make([]byte, 32)) // which a node makes and keeps
+	request, err := enrollment.Request{
+		MeshID: "A1B2C3D4", NodeID: "truck-7", Tier: cert.Tactical, Token: "peat_enr_...", At: noon,
+	}.Sign(node)
+	if err != nil {
+		panic(err)
+	}
+	message, _ := request.Encode()
+
+	received, err := enrollment.DecodeRequestExact(message)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(received.NodeID, received.Token, received.Verify())
+	fmt.Println(received.Fresh(noon.Add(time.Hour), 5*time.Minute, time.Minute))
+	// Output:
+	// truck-7 [token] <nil>
+	// request is more than 5m0s old
 }
