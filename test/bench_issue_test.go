@@ -83,7 +83,11 @@ func benchIssue(b *testing.B, t *table, env []string) {
 	for _, entries := range []int{few, many} {
 		fillAudit(b, g, env, entries)
 		run(time.Second)
+		before, issued := cpuOf(g.cmd.Process.Pid), made.Load()
 		rate, p50, p99 := run(8 * time.Second)
+		if spent := cpuOf(g.cmd.Process.Pid) - before; spent > 0 {
+			t.row("the gateway's CPU for a certificate", (spent / time.Duration(made.Load()-issued)).String(), "")
+		}
 		note := fmt.Sprintf("%d clients, one formation, after %d audit entries; p50 %s, p99 %s", clients, entries, p50.Round(10*time.Microsecond), p99.Round(10*time.Microsecond))
 		t.row("certificates issued", fmt.Sprintf("%.0f/s", rate), note)
 		if first == 0 {
@@ -92,6 +96,24 @@ func benchIssue(b *testing.B, t *table, env []string) {
 			t.row("issue, few entries to many", fmt.Sprintf("%.2f×", first/rate), "")
 		}
 	}
+}
+
+// cpuOf is what a process has had of the processors, where that can be known.
+func cpuOf(pid int) time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ") // a name may hold spaces
+	fields := strings.Fields(rest)
+	var ticks int
+	for _, i := range []int{11, 12} { // of user and system
+		if len(fields) > i {
+			n, _ := strconv.Atoi(fields[i])
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // issueOrder is an order of the nth node, with its proof.

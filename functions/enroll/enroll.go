@@ -23,7 +23,6 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
-	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -34,7 +33,7 @@ import (
 // keys is the part of the keyring that is needed here.
 type keys interface {
 	Seal(ctx context.Context, rec envelope.Record, plaintext []byte) ([]byte, error)
-	Sign(ctx context.Context, root keyring.Root, use func(ed25519.PrivateKey) error) error
+	Authority(ctx context.Context, key tenant.Key, use func(ed25519.PrivateKey) error) error
 }
 
 // Deps is everything this function needs, and nothing it does not.

@@ -72,7 +72,10 @@ func openWorld(t testing.TB, url string, change ...func(*enroll.Deps)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, url: url, store: st, keys: keyring.Single(local), now: time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.FixedZone("", 3600))}
+	w := &world{t: t, url: url, store: st, now: time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.FixedZone("", 3600))}
+	w.keys = keyring.New(keyring.Deps{
+		Default: local.KeyID(), Root: st.Root, Provider: func(string) (envelope.KeyProvider, error) { return local, nil },
+	})
 	d := enroll.Deps{Store: st, Keys: w.keys, Random: &counter{n: 200}, Notify: func() {}, Now: w.time}
 	for _, c := range change {
 		c(&d)

@@ -94,8 +94,8 @@ func (f *Function) issued(w http.ResponseWriter, status int, c authority.Certifi
 // and three are patience.
 const issueAttempts = 3
 
-// errSigner means that who signed is trusted no more.
-var errSigner = errors.New("enroll: the authority that signed is trusted no more")
+// errSigner means that the authority was changed while something was signed.
+var errSigner = errors.New("enroll: the authority was changed meanwhile")
 
 // issue makes the certificate of an order. The authority is opened and signs before
 // the transaction; what is decided there may come to nothing, and then the
@@ -103,6 +103,9 @@ var errSigner = errors.New("enroll: the authority that signed is trusted no more
 func (f *Function) issue(ctx context.Context, o order) (authority.Certificate, error) {
 	for range issueAttempts {
 		c, err := f.sign(ctx, o)
+		if errors.Is(err, errSigner) {
+			continue
+		}
 		if err != nil {
 			return c, err
 		}
@@ -130,12 +133,8 @@ func (f *Function) sign(ctx context.Context, o order) (authority.Certificate, er
 	if err != nil {
 		return authority.Certificate{}, err
 	}
-	root, err := f.Store.RootOf(ctx, signer)
-	if err != nil {
-		return authority.Certificate{}, err
-	}
 	var signed cert.Certificate
-	if err := f.Keys.Sign(ctx, root, func(private ed25519.PrivateKey) (err error) {
+	if err := f.open(ctx, signer, func(private ed25519.PrivateKey) (err error) {
 		signed, err = cert.Issue(private, cert.Order{
 			Subject: o.subject, MeshID: o.meshID, NodeID: o.node, Tier: o.grant.Tier, Permissions: o.grant.Permissions,
 			IssuedAt: f.now(), Validity: o.validity,
@@ -154,6 +153,17 @@ func (f *Function) sign(ctx context.Context, o order) (authority.Certificate, er
 		IssuedAt: signed.IssuedAt, ExpiresAt: signed.ExpiresAt, RenewAfter: authority.RenewAfter(signed.IssuedAt, signed.ExpiresAt, serial),
 		Authority: signer.ID, Encoded: encoded, By: o.actor, Why: o.why, Rule: o.rule, AdmittedBy: o.admittedBy, Replaces: o.replaces,
 	}, nil
+}
+
+// open opens the authority that signs now for one signature; errSigner if that is
+// another one by now.
+func (f *Function) open(ctx context.Context, signer authority.Authority, use func(ed25519.PrivateKey) error) error {
+	return f.Keys.Authority(ctx, signer.Key, func(private ed25519.PrivateKey) error {
+		if !private.Public().(ed25519.PublicKey).Equal(ed25519.PublicKey(signer.PublicKey)) {
+			return errSigner
+		}
+		return use(private)
+	})
 }
 
 // refused says which part of an order could be in no certificate.

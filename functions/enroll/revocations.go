@@ -92,6 +92,9 @@ func (f *Function) revocations(ctx context.Context, key tenant.Key) (authority.L
 			return list, nil
 		}
 		made, err := f.makeList(ctx, formation, ledger, list.Version+1, signer, now)
+		if errors.Is(err, errSigner) {
+			continue
+		}
 		if err != nil {
 			if current && now.Before(list.MadeAt.Add(listLife)) && (errors.Is(err, fault.Unavailable) || errors.Is(err, fault.Sealed)) {
 				return list, nil // it is right, if longer than it need be
@@ -146,11 +149,7 @@ func (f *Function) makeList(ctx context.Context, formation tenant.Formation, led
 			made.GoodUntil = c.ExpiresAt
 		}
 	}
-	root, err := f.Store.RootOf(ctx, signer)
-	if err != nil {
-		return made, err
-	}
-	if err := f.Keys.Sign(ctx, root, func(private ed25519.PrivateKey) error {
+	if err := f.open(ctx, signer, func(private ed25519.PrivateKey) error {
 		list, err = list.Sign(private)
 		return err
 	}); err != nil {

@@ -2,10 +2,12 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -137,13 +139,22 @@ func (tx *Tx) SetOrgKey(ctx context.Context, org tenant.OrgID, id string, at tim
 	return err
 }
 
-// Root returns where the key is that signs for a formation now.
+// Root returns where the key is that signs for a formation now: in the genesis, or by
+// itself if the authority was changed.
 func (s queries) Root(ctx context.Context, key tenant.Key) (keyring.Root, error) {
-	a, err := s.ActiveAuthority(ctx, key)
-	if err != nil {
-		return keyring.Root{}, err
+	out := keyring.Root{Record: keyring.OfGenesis(key)}
+	var shut int64
+	var id sql.NullString
+	var sealed []byte
+	err := s.of(key.Org).QueryRowContext(ctx, `SELECT g.sealed, g.shut_at, f.authority_key, a.authority_id, a.sealed
+		FROM genesis g JOIN formations f ON f.org_id = g.org_id AND f.app_id = g.app_id
+		LEFT JOIN authorities a ON a.org_id = f.org_id AND a.app_id = f.app_id AND a.state = 'active'
+		WHERE g.org_id = $1 AND g.app_id = $2`, key.Org, key.App).Scan(&out.Sealed, &shut, &out.PublicKey, &id, &sealed)
+	out.Shut = shut != 0
+	if id.Valid && id.String != authority.GenesisID {
+		out.Record, out.Sealed = keyring.OfAuthority(key, id.String), sealed
 	}
-	return s.RootOf(ctx, a)
+	return out, one(err, "no formation %q", key)
 }
 
 // Shut returns which of an organization's formations were found sealed when their

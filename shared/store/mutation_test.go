@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	for _, name := range []string{"test.run", "test.skip", "test.bench", "test.fuzz", "test.list"} {
 		whole = whole && flag.Lookup(name).Value.String() == ""
 	}
-	if whole && code == 0 && !strangers.report(os.Stdout) {
+	if whole && !strangers.report(os.Stdout) {
 		code = 1
 	}
 	os.Exit(code)
@@ -207,7 +207,7 @@ func (a attacked) QueryRowContext(ctx context.Context, query string, args ...any
 	return a.q.QueryRowContext(ctx, query, args...)
 }
 
-var condition = regexp.MustCompile(`(?:\w+\.)?\borg_id\s*=\s*(?:(\$\d+)|\w+\.org_id)`)
+var condition = regexp.MustCompile(`(?:\w+\.)?\borg_id\s*[<>]?=\s*(?:(\$\d+)|\w+\.org_id)`)
 
 // mutate takes the conditions on org_id out of a statement.
 func mutate(query string) string {
@@ -360,6 +360,7 @@ func TestMutate(t *testing.T) {
 		`SELECT x FROM t WHERE org_id = $1 AND y = $2`:              `SELECT x FROM t WHERE $1::text = $1::text AND y = $2`,
 		`DELETE FROM t WHERE y = $1 AND org_id=$12`:                 `DELETE FROM t WHERE y = $1 AND $12::text = $12::text`,
 		`SELECT 1 FROM a JOIN b ON b.org_id = a.org_id AND b.x=a.x`: `SELECT 1 FROM a JOIN b ON true AND b.x=a.x`,
+		`SELECT x FROM t WHERE org_id >= $1 AND org_id <= $2`:       `SELECT x FROM t WHERE $1::text = $1::text AND $2::text = $2::text`,
 		`INSERT INTO t (org_id) VALUES ($1)`:                        `INSERT INTO t (org_id) VALUES ($1)`,
 		`SELECT org_id FROM t WHERE org_id > $1`:                    `SELECT org_id FROM t WHERE org_id > $1`,
 	} {
