@@ -33,19 +33,14 @@ func (k *Keyring) Authority(ctx context.Context, key tenant.Key, use func(ed2551
 	if err != nil {
 		return err
 	}
-	private, err := k.authority(ctx, root)
-	if err := k.mark(ctx, key, root, err); err != nil {
-		return err
-	}
-	defer clear(private)
-	return use(private)
+	return k.Sign(ctx, root, use)
 }
 
 // Sign is Authority for a root that the caller has found: one that does not sign
 // for the formation yet, or any more.
 func (k *Keyring) Sign(ctx context.Context, root Root, use func(ed25519.PrivateKey) error) error {
 	private, err := k.authority(ctx, root)
-	if err != nil {
+	if err := k.mark(ctx, root, err); err != nil {
 		return err
 	}
 	defer clear(private)
@@ -91,11 +86,12 @@ func privateKey(kind string, plaintext []byte) (ed25519.PrivateKey, error) {
 
 // mark remembers that a formation is shut, or no more. Only a change is written,
 // and trouble that may pass says neither.
-func (k *Keyring) mark(ctx context.Context, key tenant.Key, root Root, err error) error {
+func (k *Keyring) mark(ctx context.Context, root Root, err error) error {
 	now := errors.Is(err, fault.Sealed)
 	if k.deps.Mark == nil || now == root.Shut || err != nil && !now {
 		return err
 	}
+	key := tenant.Key{Org: tenant.OrgID(root.Record.Org), App: tenant.AppID(root.Record.App)}
 	if markErr := k.deps.Mark(ctx, key, now); markErr != nil {
 		return errors.Join(err, fmt.Errorf("mark %q: %w", key, markErr))
 	}

@@ -60,11 +60,14 @@ func first(f tenant.Formation) authority.Authority {
 
 // RootOf returns where the private key of an authority is kept.
 func (s queries) RootOf(ctx context.Context, a authority.Authority) (keyring.Root, error) {
+	out := keyring.Root{Record: keyring.OfGenesis(a.Key), PublicKey: a.PublicKey}
+	var shut int64
+	err := s.of(a.Key.Org).QueryRowContext(ctx, `SELECT sealed, shut_at FROM genesis WHERE org_id = $1 AND app_id = $2`, a.Key.Org, a.Key.App).Scan(&out.Sealed, &shut)
+	out.Shut = shut != 0
 	if a.ID != authority.GenesisID {
-		return keyring.Root{Record: keyring.OfAuthority(a.Key, a.ID), Sealed: a.Sealed, PublicKey: a.PublicKey}, nil
+		out.Record, out.Sealed = keyring.OfAuthority(a.Key, a.ID), a.Sealed
 	}
-	sealed, err := s.Genesis(ctx, a.Key)
-	return keyring.Root{Record: keyring.OfGenesis(a.Key), Sealed: sealed, PublicKey: a.PublicKey}, err
+	return out, one(err, "no genesis of %q", a.Key)
 }
 
 // AddAuthority keeps a new authority; fault.Conflict if the formation has one in

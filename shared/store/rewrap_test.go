@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/genesis"
@@ -97,8 +98,8 @@ func sinkSecrets(t testing.TB, k *keyring.Keyring, org tenant.OrgID, id, text st
 	return blob
 }
 
-// populate makes two organizations, with n formations each, a sink and a signing
-// key: 2n+4 records.
+// populate makes two organizations, with n formations each, a second authority of one
+// of them, a sink and a signing key: 2n+6 records.
 func populate(t testing.TB, s *store.Store, k *keyring.Keyring, n int) {
 	t.Helper()
 	ctx := t.Context()
@@ -110,8 +111,13 @@ func populate(t testing.TB, s *store.Store, k *keyring.Keyring, n int) {
 			err = errors.Join(err, found(ctx, s, k, tenant.Key{Org: org, App: tenant.AppID(fmt.Sprintf("app-%03d", i))}))
 		}
 		seed, sealErr := k.Seal(ctx, keyring.OfSigningKey(org, "k1"), make([]byte, ed25519.SeedSize))
-		err = errors.Join(err, sealErr, s.InTx(ctx, func(tx *store.Tx) error {
+		next := tenant.Key{Org: org, App: "app-000"}
+		authoritySeed, authorityErr := k.Seal(ctx, keyring.OfAuthority(next, "a2"), make([]byte, ed25519.SeedSize))
+		err = errors.Join(err, sealErr, authorityErr, s.InTx(ctx, func(tx *store.Tx) error {
 			if err := tx.ReplaceSigningKey(ctx, delivery.SigningKey{Org: org, ID: "k1", Public: []byte("p"), Sealed: seed, CreatedAt: store.Precise(now)}, now); err != nil {
+				return err
+			}
+			if err := tx.AddAuthority(ctx, authority.Authority{Key: next, ID: "a2", State: authority.Next, PublicKey: []byte("p"), Sealed: authoritySeed, CreatedAt: store.Precise(now)}); err != nil {
 				return err
 			}
 			return tx.CreateSink(ctx, delivery.Sink{ID: "s1", Org: org, Kind: delivery.File, Formations: []string{"*"}, Config: []byte(`{}`),
@@ -144,7 +150,7 @@ func testRewrap(t *testing.T, s *store.Store) {
 	ctx := t.Context()
 	old, next, own := localKey(t, 1), localKey(t, 2), localKey(t, 3)
 	populate(t, s, ring(t, s, old), 110)
-	const all = 2 * (110 + 2)
+	const all = 2 * (110 + 3)
 	inTx(t, s, func(tx *store.Tx) error { return tx.SetOrgKey(ctx, "rival", own.KeyID(), now) })
 	keys := ring(t, s, next, own, old)
 
@@ -169,9 +175,11 @@ func testRewrap(t *testing.T, s *store.Store) {
 	allOpen(t, s, all, next, own) // the old key is not needed any more
 	status, err := keys.Status(ctx, s.Records("", time.Now), "")
 	want := []keyring.Holding{
+		{Org: "acme", Kind: keyring.Authority, KeyID: next.KeyID(), Version: 2, Current: true, Count: 1},
 		{Org: "acme", Kind: keyring.Genesis, KeyID: next.KeyID(), Version: 2, Current: true, Count: 110},
 		{Org: "acme", Kind: keyring.SigningKey, KeyID: next.KeyID(), Version: 2, Current: true, Count: 1},
 		{Org: "acme", Kind: keyring.Sink, KeyID: next.KeyID(), Version: 2, Current: true, Count: 1},
+		{Org: "rival", Kind: keyring.Authority, KeyID: own.KeyID(), Version: 2, Current: true, Count: 1},
 		{Org: "rival", Kind: keyring.Genesis, KeyID: own.KeyID(), Version: 2, Current: true, Count: 110},
 		{Org: "rival", Kind: keyring.SigningKey, KeyID: own.KeyID(), Version: 2, Current: true, Count: 1},
 		{Org: "rival", Kind: keyring.Sink, KeyID: own.KeyID(), Version: 2, Current: true, Count: 1},
@@ -218,7 +226,7 @@ func TestRewrapLeavesWhatDoesNotOpen(t *testing.T) {
 		damage("app-002", func([]byte) []byte { return foreign })
 
 		got, err := rewrapOf(s, ring(t, s, next, old)).Run(ctx)
-		if err != nil || got.Counts != (keyring.Counts{Resealed: 7, Failed: 3}) || got.Left != 3 {
+		if err != nil || got.Counts != (keyring.Counts{Resealed: 9, Failed: 3}) || got.Left != 3 {
 			t.Fatalf("%+v, %v", got, err)
 		}
 		want := []keyring.Failure{
@@ -230,7 +238,7 @@ func TestRewrapLeavesWhatDoesNotOpen(t *testing.T) {
 			t.Error(diff)
 		}
 		r, err := ring(t, s, next, old).Verify(ctx, s.Records("", time.Now), "")
-		if diff := cmp.Diff(want, r.Failures); diff != "" || r.Opened != 7 || err != nil {
+		if diff := cmp.Diff(want, r.Failures); diff != "" || r.Opened != 9 || err != nil {
 			t.Errorf("%s %+v %v", diff, r, err)
 		}
 		shut, err := s.Shut(ctx, "acme", "a", "z")
@@ -259,12 +267,12 @@ func (k *sulking) Unwrap(ctx context.Context, rec envelope.Record, wrapped []byt
 func testRewrapResumes(t *testing.T, s *store.Store) {
 	old, next := localKey(t, 1), localKey(t, 2)
 	populate(t, s, ring(t, s, old), 110)
-	const all = 2 * (110 + 2)
+	const all = 2 * (110 + 3)
 	ctx, cancel := context.WithCancel(t.Context())
 	tired := &sulking{Local: old, then: func() error { cancel(); return nil }}
 	tired.left.Store(150)
 	got, err := rewrapOf(s, ring(t, s, next, tired)).Run(ctx)
-	if !errors.Is(err, context.Canceled) || got.Counts.Resealed != 112 {
+	if !errors.Is(err, context.Canceled) || got.Counts.Resealed != 113 {
 		t.Fatalf("broken off: %+v, %v", got, err)
 	}
 	allOpen(t, s, all, next, old)
@@ -300,7 +308,7 @@ func TestRewrapDoesNotWaitForOneServiceAgainAndAgain(t *testing.T) {
 		calls := 0
 		away := &sulking{Local: old, then: func() error { calls++; return envelope.ErrUnavailable }}
 		got, err := rewrapOf(s, ring(t, s, next, away)).Run(t.Context())
-		if err != nil || got.Counts != (keyring.Counts{Failed: 14}) || got.Left != 14 || calls != 2 || len(got.Failures) != 14 {
+		if err != nil || got.Counts != (keyring.Counts{Failed: 16}) || got.Left != 16 || calls != 2 || len(got.Failures) != 16 {
 			t.Errorf("%d calls, %+v, %v", calls, got, err)
 		}
 	})
@@ -351,10 +359,10 @@ func testRewrapYields(t *testing.T, s *store.Store) {
 		}
 	}}
 	got, err := w.Run(ctx)
-	if err != nil || got.Counts != (keyring.Counts{Resealed: 9, Gone: 1}) || got.Left != 0 {
+	if err != nil || got.Counts != (keyring.Counts{Resealed: 11, Gone: 1}) || got.Left != 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	allOpen(t, s, 9, next)
+	allOpen(t, s, 11, next)
 	sink, err := s.Sink(ctx, "acme", "s1")
 	if err != nil {
 		t.Fatal(err)
@@ -366,7 +374,7 @@ func testRewrapYields(t *testing.T, s *store.Store) {
 	stale := sink
 	stale.Sealed, stale.Format = sinkSecrets(t, oldRing, "acme", "s1", "changed"), delivery.Raw
 	inTx(t, s, func(tx *store.Tx) error { _, err := tx.UpdateSink(ctx, stale); return err })
-	allOpen(t, s, 9, next)
+	allOpen(t, s, 11, next)
 	// Somebody who writes all the time is not waited for.
 	w = rewrapOf(s, ring(t, s, old, next))
 	w.Scope = "acme"
@@ -382,7 +390,7 @@ func testRewrapYields(t *testing.T, s *store.Store) {
 			return tx.Reseal(ctx, rec, was, sinkSecrets(t, newRing, "acme", "s1", "changed"))
 		})
 	}}
-	if got, err = w.Run(ctx); err != nil || got.Counts != (keyring.Counts{Resealed: 3, Failed: 1}) || got.Failures[0].Reason != "others keep changing it" {
+	if got, err = w.Run(ctx); err != nil || got.Counts != (keyring.Counts{Resealed: 4, Failed: 1}) || got.Failures[0].Reason != "others keep changing it" {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -485,7 +493,7 @@ func testRewrapDuringIssue(t *testing.T, s *store.Store) {
 // TestRewrapKilledAnywhere kills the process at each step there is, in the middle
 // of a run: every record opens with one of the two keys, and the next run finishes.
 func TestRewrapKilledAnywhere(t *testing.T) {
-	const all = 2 * (110 + 2)
+	const all = 2 * (110 + 3)
 	if faultpointtest.Child() {
 		s, err := store.Open(t.Context(), os.Getenv("STORE"))
 		if err != nil {
