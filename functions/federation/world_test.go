@@ -3,10 +3,12 @@ package federation_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,7 +46,7 @@ func newTokenWorld(t *testing.T, change ...func(*federation.Deps)) *tokenWorld {
 	}
 	w := &tokenWorld{t: t, store: st, key: key, now: time.Date(2026, 3, 4, 5, 6, 7, 123_456_789, time.UTC)}
 	now := func() time.Time { return w.now }
-	d := federation.Deps{Store: st, Tokens: key, Random: rand.NewChaCha8([32]byte{1}), Notify: func() {}, Now: now}
+	d := federation.Deps{Store: st, Tokens: key, Random: &shared{from: rand.NewChaCha8([32]byte{1})}, Notify: func() {}, Now: now}
 	for _, c := range change {
 		c(&d)
 	}
@@ -143,4 +145,16 @@ func (w *tokenWorld) actions() (list []string, details string) {
 		details += string(text)
 	}
 	return list, details
+}
+
+// shared lets several draw from one source of chance.
+type shared struct {
+	mu   sync.Mutex
+	from io.Reader
+}
+
+func (s *shared) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.from.Read(p)
 }

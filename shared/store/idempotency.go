@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -24,25 +25,34 @@ func (s *Store) Claim(ctx context.Context, c web.Claim) (web.Claimed, error) {
 	return out, err
 }
 
+// claimant is whose row a claim is. What is asked of no organization, such as to make
+// one, is the gateway's: nobody's rows are seen by nobody.
+func claimant(c web.Claim) tenant.OrgID {
+	if c.Scope == "" {
+		return audit.Gateway
+	}
+	return tenant.OrgID(c.Scope)
+}
+
 func (tx *Tx) claim(ctx context.Context, c web.Claim) (web.Claimed, error) {
-	if _, err := tx.of(tenant.OrgID(c.Scope)).ExecContext(ctx, `DELETE FROM idempotency WHERE org_id = $1 AND until <= $2`, c.Scope, micros(c.At)); err != nil {
+	if _, err := tx.of(claimant(c)).ExecContext(ctx, `DELETE FROM idempotency WHERE org_id = $1 AND until <= $2`, claimant(c), micros(c.At)); err != nil {
 		return web.Claimed{}, err
 	}
 	var n int
-	if err := tx.of(tenant.OrgID(c.Scope)).QueryRowContext(ctx, `SELECT count(*) FROM idempotency WHERE org_id = $1`, c.Scope).Scan(&n); err != nil {
+	if err := tx.of(claimant(c)).QueryRowContext(ctx, `SELECT count(*) FROM idempotency WHERE org_id = $1`, claimant(c)).Scan(&n); err != nil {
 		return web.Claimed{}, err
 	}
 	if n < MaxClaims {
-		res, err := tx.of(tenant.OrgID(c.Scope)).ExecContext(ctx, `INSERT INTO idempotency (org_id, key_hash, digest, claim, done, answer, created_at, until)
+		res, err := tx.of(claimant(c)).ExecContext(ctx, `INSERT INTO idempotency (org_id, key_hash, digest, claim, done, answer, created_at, until)
 			VALUES ($1, $2, $3, $4, FALSE, NULL, $5, $6) ON CONFLICT (org_id, key_hash) DO NOTHING`,
-			c.Scope, c.Key, c.Digest, c.ID, micros(c.At), micros(c.Until))
+			claimant(c), c.Key, c.Digest, c.ID, micros(c.At), micros(c.Until))
 		if err := affected(res, err, fault.Conflict, "taken"); err == nil || !errors.Is(err, fault.Conflict) {
 			return web.Claimed{Mine: err == nil}, err
 		}
 	}
 	var out web.Claimed
 	var created int64
-	err := tx.of(tenant.OrgID(c.Scope)).QueryRowContext(ctx, `SELECT digest, done, answer, created_at FROM idempotency WHERE org_id = $1 AND key_hash = $2`+tx.forUpdate, c.Scope, c.Key).
+	err := tx.of(claimant(c)).QueryRowContext(ctx, `SELECT digest, done, answer, created_at FROM idempotency WHERE org_id = $1 AND key_hash = $2`+tx.forUpdate, claimant(c), c.Key).
 		Scan(&out.Digest, &out.Done, &out.Answer, &created)
 	if err = one(err, "not remembered"); isNotFound(err) {
 		if n < MaxClaims {
@@ -58,8 +68,8 @@ func (tx *Tx) claim(ctx context.Context, c web.Claim) (web.Claimed, error) {
 		return out, err
 	}
 	// Whoever claimed it has died before anything was done.
-	_, err = tx.of(tenant.OrgID(c.Scope)).ExecContext(ctx, `UPDATE idempotency SET claim = $3, created_at = $4, until = $5 WHERE org_id = $1 AND key_hash = $2`,
-		c.Scope, c.Key, c.ID, micros(c.At), micros(c.Until))
+	_, err = tx.of(claimant(c)).ExecContext(ctx, `UPDATE idempotency SET claim = $3, created_at = $4, until = $5 WHERE org_id = $1 AND key_hash = $2`,
+		claimant(c), c.Key, c.ID, micros(c.At), micros(c.Until))
 	return web.Claimed{Mine: true}, err
 }
 
@@ -70,15 +80,15 @@ func (tx *Tx) done(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	res, err := tx.of(tenant.OrgID(c.Scope)).ExecContext(ctx, `UPDATE idempotency SET done = TRUE WHERE org_id = $1 AND key_hash = $2 AND claim = $3`, c.Scope, c.Key, c.ID)
+	res, err := tx.of(claimant(c)).ExecContext(ctx, `UPDATE idempotency SET done = TRUE WHERE org_id = $1 AND key_hash = $2 AND claim = $3`, claimant(c), c.Key, c.ID)
 	return affected(res, err, fault.Conflict, "this request took so long that another like it was carried out")
 }
 
 // Finish keeps what was answered.
 func (s *Store) Finish(ctx context.Context, c web.Claim, answer []byte) error {
 	return s.InTx(ctx, func(tx *Tx) error {
-		_, err := tx.of(tenant.OrgID(c.Scope)).ExecContext(ctx, `UPDATE idempotency SET done = TRUE, answer = $4 WHERE org_id = $1 AND key_hash = $2 AND claim = $3`,
-			c.Scope, c.Key, c.ID, answer)
+		_, err := tx.of(claimant(c)).ExecContext(ctx, `UPDATE idempotency SET done = TRUE, answer = $4 WHERE org_id = $1 AND key_hash = $2 AND claim = $3`,
+			claimant(c), c.Key, c.ID, answer)
 		return err
 	})
 }
@@ -87,7 +97,7 @@ func (s *Store) Finish(ctx context.Context, c web.Claim, answer []byte) error {
 // be carried out again.
 func (s *Store) Release(ctx context.Context, c web.Claim) error {
 	return s.InTx(ctx, func(tx *Tx) error {
-		_, err := tx.of(tenant.OrgID(c.Scope)).ExecContext(ctx, `DELETE FROM idempotency WHERE org_id = $1 AND key_hash = $2 AND claim = $3 AND NOT done`, c.Scope, c.Key, c.ID)
+		_, err := tx.of(claimant(c)).ExecContext(ctx, `DELETE FROM idempotency WHERE org_id = $1 AND key_hash = $2 AND claim = $3 AND NOT done`, claimant(c), c.Key, c.ID)
 		return err
 	})
 }

@@ -21,6 +21,12 @@ var isolationContract = map[string]func(*testing.T, *store.Store){
 	"ended replays are not all kept": testEndedReplays,
 	"a sink is marked":               testMarkSink,
 	"tickets are listed":             testListTickets,
+
+	"destructions are kept":            testDestructions,
+	"requests are remembered":          testRequestClaims,
+	"what is locked is there":          testLocked,
+	"an organization's key is its own": testOrgKeyIsItsOwn,
+	"where an authority's key is":      testRootOf,
 }
 
 func TestIsolation(t *testing.T) {

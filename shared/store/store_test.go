@@ -713,7 +713,7 @@ func testBehindAnew(t *testing.T, s *store.Store) {
 func testOutbox(t *testing.T, s *store.Store) {
 	ctx := t.Context()
 	org := tenant.Org{ID: "acme", DisplayName: "x"}
-	first, second := event.OrgCreated(org, now), event.OrgDeleted(org, now)
+	first, second := event.OrgCreated(org, now), event.OrgDeleted(org, now.Add(time.Millisecond)) // within one there is no order
 	inTx(t, s, func(tx *store.Tx) error { return tx.Enqueue(ctx, first) })
 	inTx(t, s, func(tx *store.Tx) error { return tx.Enqueue(ctx, second) })
 	got, err := s.Outbox(ctx, 10)
