@@ -33,10 +33,10 @@ const (
 // what was taken once is remembered with the node id; see Node.ProvedAt.
 const ProofWindow = 5 * time.Minute
 
-// possessionContext begins every proof. It is no point of the curve, so that no
-// proof is ever a certificate or an enrollment request of peat-mesh, which begin
-// with a key.
-const possessionContext = "peat-gateway/possession/v1\x00"
+// possessionContext begins every proof. Its 32 bytes are no point of the curve, so
+// that no proof is ever a certificate or an enrollment request of peat-mesh, which
+// begin with a key.
+const possessionContext = "peat-gateway/possession/v1\x00\x00\x00\x00\x00\x00"
 
 // Message returns the bytes that are signed: the context, then purpose,
 // organization, formation, mesh id, node id, subject and serial, each after its

@@ -34,8 +34,9 @@ type SignedDestruction struct {
 	Signature []byte
 }
 
-// destructionDomain begins every statement. It is as long as the two keys with which
-// a certificate begins, so that no signature over the one is ever one over the other.
+// destructionDomain begins every statement. Its first 32 bytes are no point of the
+// curve, and a certificate begins with a key: no signature over the one is ever one
+// over the other.
 var destructionDomain = pad("peat-gateway formation destruction record v1", 64)
 
 func pad(s string, n int) []byte { return append([]byte(s), make([]byte, n-len(s))...) }
