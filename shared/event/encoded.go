@@ -41,7 +41,7 @@ func (e Encoded) Attribute(name string) string {
 func (e Encoded) AppendJSON(dst []byte) []byte {
 	dst = append(dst, '{')
 	for _, a := range e.Attributes {
-		dst = append(appendString(dst, a.Name), ':')
+		dst = append(append(append(dst, '"'), a.Name...), `":`...) // names are lower-case letters and digits
 		dst = append(appendString(dst, a.Value), ',')
 	}
 	dst = append(dst, `"data":`...)

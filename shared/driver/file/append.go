@@ -17,11 +17,12 @@ func (d *file) append(text []byte) error {
 		d.letGo()
 		return err
 	}
-	if err := d.lock(); err != nil {
+	size, err := d.lock()
+	if err != nil {
 		return err
 	}
 	defer d.unlock()
-	if err := d.cutTornLine(); err != nil {
+	if err := d.cutTornLine(size); err != nil {
 		return err
 	}
 	if d.isFull(len(text)) {
@@ -29,8 +30,8 @@ func (d *file) append(text []byte) error {
 			return err
 		}
 	}
-	size := d.left
-	_, err := d.f.Write(text)
+	size = d.left
+	_, err = d.f.Write(text)
 	if err == nil {
 		err = d.settle()
 	}
@@ -45,19 +46,20 @@ func (d *file) append(text []byte) error {
 
 // lock makes sure that d.f is the file of that name, and that nobody else writes to
 // it until unlock: another replica may, for another formation. While we waited for
-// that one the file may have been rotated away.
-func (d *file) lock() error {
+// that one the file may have been rotated away. It returns how long the file is.
+func (d *file) lock() (size int64, err error) {
 	for {
 		if d.f == nil {
 			if err := d.open(); err != nil {
-				return err
+				return 0, err
 			}
 		}
 		if err := syscall.Flock(int(d.f.Fd()), syscall.LOCK_EX); err != nil {
-			return err
+			return 0, err
 		}
-		if d.isNamed() {
-			return nil
+		// One look tells both: the file of that name is ours, and so is its length.
+		if named, err := d.root.Stat(d.config.Path); err == nil && os.SameFile(d.opened, named) {
+			return named.Size(), nil
 		}
 		d.letGo() // and unlocks it
 	}
@@ -68,16 +70,6 @@ func (d *file) unlock() {
 	if d.f != nil {
 		_ = syscall.Flock(int(d.f.Fd()), syscall.LOCK_UN)
 	}
-}
-
-// isNamed reports whether the file that is open is the one of that name.
-func (d *file) isNamed() bool {
-	have, err := d.f.Stat()
-	if err != nil {
-		return false
-	}
-	named, err := d.root.Stat(d.config.Path)
-	return err == nil && os.SameFile(have, named)
 }
 
 func (d *file) open() error {
@@ -108,6 +100,7 @@ func (d *file) create() error {
 	}
 	d.f = f
 	info, err := f.Stat()
+	d.opened = info
 	switch {
 	case err != nil:
 		return err
@@ -164,12 +157,7 @@ func (d *file) syncWaiting() {
 
 // cutTornLine removes what a crash left after the last whole line; d.left is the
 // size of what remains. The events on it were never recorded as delivered.
-func (d *file) cutTornLine() error {
-	info, err := d.f.Stat()
-	if err != nil {
-		return err
-	}
-	size := info.Size()
+func (d *file) cutTornLine(size int64) error {
 	if size == d.left {
 		return nil // as we left it
 	}
@@ -211,5 +199,5 @@ func (d *file) letGo() {
 	if d.root != nil {
 		_ = d.root.Close()
 	}
-	d.f, d.root, d.left = nil, nil, -1
+	d.f, d.opened, d.root, d.left = nil, nil, nil, -1
 }

@@ -114,7 +114,8 @@ type file struct {
 	closed bool
 	root   *os.Root
 	f      *os.File
-	left   int64 // how long we left f, ending in a whole line; -1 if that is not known
+	opened os.FileInfo // of f, when it was opened: which file it is
+	left   int64       // how long we left f, ending in a whole line; -1 if that is not known
 	text   []byte
 	failed error // of a sync whose events have counted already
 

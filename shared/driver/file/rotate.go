@@ -32,10 +32,11 @@ func (d *file) rotate() error {
 		return err
 	}
 	d.letGo()
-	if err := d.lock(); err != nil {
+	size, err := d.lock()
+	if err != nil {
 		return err
 	}
-	if err := d.cutTornLine(); err != nil { // somebody else may have begun it already
+	if err := d.cutTornLine(size); err != nil { // somebody else may have begun it already
 		return err
 	}
 	return d.prune(append(full, next))
