@@ -9,6 +9,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/faultpoint"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -130,5 +131,6 @@ func (s *shown) use(ctx context.Context, tx *store.Tx, o order, now time.Time) e
 	case t.ID != s.token.ID || t.Grant != o.grant:
 		return fault.Conflict.New("the enrollment token was changed meanwhile")
 	}
+	faultpoint.Hit("enroll/token-used")
 	return nil
 }

@@ -468,7 +468,10 @@ func FuzzBinaryDoor(f *testing.F) {
 	f.Add([]byte(w.message(newNode("alpha-1", 1), stranger)))
 	f.Add([]byte(w.message(newNode("alpha-1", 1), "")))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got := w.enroll(string(body))
+		r := httptest.NewRequest("POST", base+"/enroll", bytes.NewReader(body))
+		r.Header.Set("Content-Type", peatMedia)
+		got := httptest.NewRecorder()
+		w.ServeHTTP(got, r)
 		if got.Code < 400 || got.Code >= 500 {
 			t.Errorf("%d %s", got.Code, got.Body)
 		}
