@@ -72,7 +72,7 @@ func readBinary(r *http.Request, media string) (device, error) {
 }
 
 // proven is proofRequest.check for a message that proves itself. It names a mesh and
-// no organization; there is one mesh to a mesh id.
+// no organization; the token, which is signed with it, is good in one formation only.
 func proven(m enrollment.Request, p authority.Possession, now time.Time) (authority.Possession, error) {
 	p.At = m.At
 	switch {
