@@ -180,6 +180,7 @@ func networkTroubles(tg *target) []trouble {
 			held := p.Held()
 			time.Sleep(attempt + between(rng, 0, 300*time.Millisecond))
 			p.Cut()
+			p.Heal()
 			repeats := (p.Accepted() - conns) * tg.flight
 			select {
 			case <-held:
