@@ -109,7 +109,11 @@ func openEnroll(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return enroll.New(enroll.Deps{Store: st, Keys: keys, Random: rand.Reader, Notify: notify, Now: time.Now}), nil
+	tokens, err := h.TokenKey()
+	if err != nil {
+		return nil, err
+	}
+	return enroll.New(enroll.Deps{Store: st, Keys: keys, Tokens: tokens, Random: rand.Reader, Notify: notify, Log: h.Log, Now: time.Now}), nil
 }
 
 func openWatcher(ctx context.Context, h *Host) (Part, error) {

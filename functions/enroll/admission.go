@@ -28,6 +28,11 @@ func (f *Function) keep(ctx context.Context, tx *store.Tx, o order, c authority.
 	if err != nil {
 		return c, err
 	}
+	if o.shown != nil {
+		if err := o.shown.use(ctx, tx, o, f.Now()); err != nil {
+			return c, err
+		}
+	}
 	a, err := tx.Admission(ctx, o.key, c.Authority, o.node, o.subject)
 	if err != nil {
 		return c, err
@@ -92,6 +97,8 @@ func (o order) decide(a store.Admission, now time.Time) error {
 	switch n := a.Node; {
 	case a.Formation.State != tenant.Active:
 		return fault.Conflict.New("the formation is %s: it issues no certificates", a.Formation.State)
+	case o.shown != nil && a.Formation.Policy == tenant.Strict:
+		return errStrict
 	case !a.Signer.Trusted():
 		return errSigner
 	case a.Revoked:

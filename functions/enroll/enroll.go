@@ -1,9 +1,13 @@
 // Package enroll gives nodes their certificates: an administrator has one issued, a
-// node renews its own, and what is revoked stands in a list that anybody can check.
-// The formation's authority signs, and can be changed for another.
+// node gets its own by a token and renews it, and what is revoked stands in a list
+// that anybody can check. The formation's authority signs, and can be changed for
+// another.
 //
 //	enroll.go       doors
 //	issue.go        an administrator's order, and how any certificate is made
+//	device.go       a node enrolls itself
+//	message.go      what it says and is told, in JSON or in the bytes of peat-mesh
+//	denied.go       what is written down of those who are not let in
 //	admission.go    whether a key may have a certificate, decided in the transaction
 //	proof.go        that a key is the node's own
 //	renew.go        the same, with the old certificate as the reason
@@ -18,6 +22,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"io"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -25,6 +30,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -40,16 +46,21 @@ type keys interface {
 type Deps struct {
 	Store  *store.Store
 	Keys   keys
+	Tokens token.Key // under which tokens are hashed
 	Random io.Reader // of authorities
 	Notify func()    // the outbox has something in it
+	Log    *slog.Logger
 	Now    func() time.Time
 }
 
 // Function is the function.
-type Function struct{ Deps }
+type Function struct {
+	Deps
+	denials denials
+}
 
 // New returns the function, ready.
-func New(d Deps) *Function { return &Function{d} }
+func New(d Deps) *Function { return &Function{Deps: d} }
 
 // Routes are the doors.
 func (f *Function) Routes() []web.Route {
@@ -58,6 +69,8 @@ func (f *Function) Routes() []web.Route {
 		{Pattern: "GET /orgs/{org}/formations/{app}/certificates", Need: web.Viewer, Handle: f.listCertificates},
 		{Pattern: "GET /orgs/{org}/formations/{app}/certificates/{serial}", Need: web.Viewer, Handle: f.getCertificate},
 		{Pattern: "POST /orgs/{org}/formations/{app}/certificates/{serial}/revoke", Need: web.OrgAdmin, Handle: f.postRevoke},
+		// A token lets the node in, and the proof is in the request.
+		{Pattern: "POST /orgs/{org}/formations/{app}/enroll", Need: web.Anyone, Handle: f.postEnroll},
 		// The proof is in the request: a signature by the key that the certificate is of.
 		{Pattern: "POST /orgs/{org}/formations/{app}/certificates/{serial}/renew", Need: web.Anyone, Handle: f.postRenew},
 		// Whoever has to check certificates needs it, and it says nothing of anybody else.

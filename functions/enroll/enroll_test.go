@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -23,12 +24,13 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/openapi/openapitest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/testenv"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
-const token = "the-admin-token"
+const admin = "the-admin-token"
 
 var key = tenant.Key{Org: "acme", App: "logistics"}
 
@@ -39,6 +41,8 @@ type world struct {
 	store *store.Store
 	keys  *keyring.Keyring
 	http.Handler
+	tokens token.Key
+	log    journal
 
 	mu  sync.Mutex
 	now time.Time
@@ -76,11 +80,17 @@ func openWorld(t testing.TB, url string, change ...func(*enroll.Deps)) *world {
 	w.keys = keyring.New(keyring.Deps{
 		Default: local.KeyID(), Root: st.Root, Provider: func(string) (envelope.KeyProvider, error) { return local, nil },
 	})
-	d := enroll.Deps{Store: st, Keys: w.keys, Random: &counter{n: 200}, Notify: func() {}, Now: w.time}
+	w.tokens, err = token.ParseKey(strings.Repeat("17", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := enroll.Deps{
+		Store: st, Keys: w.keys, Tokens: w.tokens, Random: &counter{n: 200}, Notify: func() {}, Log: slog.New(slog.NewJSONHandler(&w.log, nil)), Now: w.time,
+	}
 	for _, c := range change {
 		c(&d)
 	}
-	mux := web.Mux(enroll.New(d).Routes(), web.Options{Authorize: access.NewBootstrap(token).Authorize})
+	mux := web.Mux(enroll.New(d).Routes(), web.Options{Authorize: access.NewBootstrap(admin).Authorize})
 	w.Handler = mux
 	if tt, ok := t.(*testing.T); ok {
 		w.Handler = openapitest.New(tt).Handler(tt, mux)
@@ -172,7 +182,7 @@ func (w *world) call(method, path string, body any, headers ...string) *httptest
 		text = string(out)
 	}
 	r := httptest.NewRequest(method, path, strings.NewReader(text))
-	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Authorization", "Bearer "+admin)
 	r.Header.Set("X-Request-Id", "r-1")
 	if text != "" {
 		r.Header.Set("Content-Type", "application/json")

@@ -53,13 +53,19 @@ func (b between) Authority(ctx context.Context, key tenant.Key, use func(ed25519
 // suspend suspends the formation as whoever else does it would.
 func (w *world) suspend() {
 	w.t.Helper()
+	w.alter(`UPDATE formations SET state = 'suspended'`)
+}
+
+// alter changes the database behind the function's back.
+func (w *world) alter(statement string) {
+	w.t.Helper()
 	db, err := sqldb.Open(w.t.Context(), w.url)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
 	if err := db.InTx(w.t.Context(), func(tx *sql.Tx) error {
-		_, err := tx.Exec(`UPDATE formations SET state = 'suspended'`)
+		_, err := tx.Exec(statement)
 		return err
 	}); err != nil {
 		w.t.Fatal(err)

@@ -43,6 +43,7 @@ type order struct {
 
 	why, rule, admittedBy string
 	replaces              string // the serial of the one that is renewed
+	shown                 *shown // the token that lets the node in; nil without one
 }
 
 // postCertificate issues a certificate by an administrator's order. The node takes

@@ -19,6 +19,9 @@ func story(w *world) {
 	first, second := newNode("alpha-1", 1), newNode("alpha-2", 2)
 	old := w.issue(first)
 	w.issue(second)
+	if got := w.enroll(w.wish(newNode("alpha-4", 4), w.entry("t1", 2), nil)); got.Code != 201 {
+		w.t.Fatalf("%d %s", got.Code, got.Body)
+	}
 	w.later(time.Second)
 	w.do("POST", base+"/authority/prepare", nil, 200)
 	w.later(time.Second)
@@ -38,7 +41,7 @@ func story(w *world) {
 
 // often is how many times the story passes a step, where that is more than once.
 var often = map[string]int{
-	"issue/signed": 5, "issue/certificate-kept": 5, "issue/node-bound": 5, "issue/audited": 5, "issue/committed": 5,
+	"issue/signed": 6, "issue/certificate-kept": 6, "issue/node-bound": 6, "issue/audited": 6, "issue/committed": 6,
 	"rotation/changed": 4, "rotation/audited": 4, "rotation/committed": 4,
 }
 

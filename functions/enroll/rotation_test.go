@@ -215,6 +215,17 @@ func (w *world) whole() {
 	if len(nodes) > ledger.Nodes {
 		w.t.Errorf("%d nodes have certificates, and the ledger has %d", len(nodes), ledger.Nodes)
 	}
+	// A use of a token is a certificate, and the other way round.
+	tokens, err := w.store.EnrollmentTokens(ctx, key, "", 100)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, t := range tokens {
+		if t.Uses != kinds[t.Rule()] {
+			w.t.Errorf("%s: %d uses, %d certificates", t.ID, t.Uses, kinds[t.Rule()])
+		}
+		kinds["token"] += t.Uses
+	}
 	w.told(kinds)
 }
 
@@ -232,8 +243,9 @@ func (w *world) told(rules map[string]int) {
 	for _, e := range w.events() {
 		events[e]++
 	}
-	if audited["certificate.issue"] != rules["administrator"] || events["certificate.issued"] != rules["administrator"] {
-		w.t.Errorf("%d issued, %d audited, %d events", rules["administrator"], audited["certificate.issue"], events["certificate.issued"])
+	issued := rules["administrator"] + rules["token"]
+	if audited["certificate.issue"] != issued || events["certificate.issued"] != issued {
+		w.t.Errorf("%d issued, %d audited, %d events", issued, audited["certificate.issue"], events["certificate.issued"])
 	}
 	if audited["certificate.renew"] != rules["renewal"] || events["certificate.renewed"] != rules["renewal"] {
 		w.t.Errorf("%d renewed, %d audited, %d events", rules["renewal"], audited["certificate.renew"], events["certificate.renewed"])

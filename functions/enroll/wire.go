@@ -24,6 +24,14 @@ type issueRequest struct {
 	Proof       *proofRequest `json:"proof"`
 }
 
+// enrollRequest is what a node says that wants to be let in.
+type enrollRequest struct {
+	Token     enrollment.TokenText `json:"token"`
+	PublicKey string               `json:"public_key"`
+	NodeID    string               `json:"node_id"`
+	Proof     *proofRequest        `json:"proof"`
+}
+
 type renewRequest struct {
 	Proof *proofRequest `json:"proof"`
 }

@@ -148,6 +148,13 @@ func (f *Function) revokeToken(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
+		if in.Certificates {
+			// Whoever enrolls locks the ledger and then the token; the other way round they
+			// would wait for each other.
+			if _, err := tx.LockLedger(r.Context(), key); err != nil {
+				return err
+			}
+		}
 		if err := tx.RevokeEnrollmentToken(r.Context(), key, before.ID, in.Reason, now); err != nil {
 			return err
 		}

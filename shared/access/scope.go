@@ -49,6 +49,7 @@ var areas = []struct {
 	{"/orgs/{org}/cdc", sinks, false},
 	{"/orgs/{org}/formations/{app}/sync-tickets", tickets, false},
 	{"/orgs/{org}/formations/{app}/enrollment", enrollment, false},
+	{"/orgs/{org}/formations/{app}/enroll", enrollment, true},
 	{"/orgs/{org}/formations/{app}/certificates", certificates, false},
 	{"/orgs/{org}/formations/{app}/revocations", certificates, false},
 	{"/orgs/{org}/formations/{app}/authority", certificates, false},

@@ -27,6 +27,7 @@ type Purpose string
 const (
 	ForIssue   Purpose = "issue"
 	ForRenewal Purpose = "renew"
+	ForEnroll  Purpose = "enroll"
 )
 
 // ProofWindow is how far the node's clock may be from ours, either way. Within it,

@@ -31,6 +31,19 @@ func (s queries) EnrollmentToken(ctx context.Context, key tenant.Key, id string)
 	return t, one(err, "no token %q", id)
 }
 
+// FindEnrollmentToken returns the formation's token with one of these hashes, as it
+// stands and without a use of it; fault.Unauthenticated if there is none.
+func (s queries) FindEnrollmentToken(ctx context.Context, key tenant.Key, hashes [][]byte) (enrollment.Token, error) {
+	for _, hash := range hashes {
+		t, err := scanEnrollmentToken(s.of(key.Org).QueryRowContext(ctx, `SELECT `+enrollmentTokenColumns+` FROM enrollment_tokens
+			WHERE org_id = $1 AND app_id = $2 AND hash = $3`, key.Org, key.App, hash))
+		if !errors.Is(err, sql.ErrNoRows) {
+			return t, err
+		}
+	}
+	return enrollment.Token{}, fault.Unauthenticated.New("the enrollment token is not known")
+}
+
 // EnrollmentTokens returns up to limit of a formation's tokens whose id comes after
 // the given one; fault.NotFound if there is no such formation.
 func (s queries) EnrollmentTokens(ctx context.Context, key tenant.Key, after string, limit int) ([]enrollment.Token, error) {

@@ -159,6 +159,16 @@ func testEnrollmentTokens(t *testing.T, s *store.Store) {
 	}
 	_, err := s.EnrollmentToken(ctx, medevac, "t1")
 	wantFault(t, err, fault.NotFound)
+	// By hash it is found as it stands, and only in its own formation.
+	if got, err := s.FindEnrollmentToken(ctx, key, [][]byte{[]byte("newer"), tok.Hash}); err != nil || !cmp.Equal(tok, got) {
+		t.Errorf("%v %s", err, cmp.Diff(tok, got))
+	}
+	for _, elsewhere := range []tenant.Key{medevac, {Org: "rival", App: key.App}} {
+		_, err = s.FindEnrollmentToken(ctx, elsewhere, [][]byte{tok.Hash})
+		wantFault(t, err, fault.Unauthenticated)
+	}
+	_, err = s.FindEnrollmentToken(ctx, key, [][]byte{[]byte("nobody's")})
+	wantFault(t, err, fault.Unauthenticated)
 	if list, err := s.EnrollmentTokens(ctx, key, "t1", 10); len(list) != 1 || list[0].ID != "t2" || err != nil {
 		t.Errorf("the list: %v %v", list, err)
 	}
