@@ -92,12 +92,7 @@ func (r *relay) remove(ctx context.Context, ids []string) error {
 		return nil
 	}
 	return r.store.InTx(ctx, func(tx *store.Tx) error {
-		for _, id := range ids {
-			if err := tx.Published(ctx, id); err != nil {
-				return err
-			}
-		}
-		return nil
+		return tx.Published(ctx, ids...)
 	})
 }
 

@@ -246,7 +246,7 @@ func (w *world) quota(peers int) {
 	w.t.Helper()
 	if err := w.store.InTx(w.t.Context(), func(tx *store.Tx) error {
 		o, err := tx.LockOrg(w.t.Context(), key.Org)
-		o.Quotas.MaxPeersPerFormation = peers
+		o.Quotas.MaxPeersPerFormation, o.Quotas.MaxEnrollmentsPerHour = peers, max(peers, o.Quotas.MaxEnrollmentsPerHour)
 		return errors.Join(err, tx.UpdateOrg(w.t.Context(), o))
 	}); err != nil {
 		w.t.Fatal(err)

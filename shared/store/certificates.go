@@ -41,6 +41,10 @@ type Admission struct {
 
 // Admission reads what decides on a certificate for a node id and a key that an
 // authority has signed. The ledger is locked already.
+//
+// The node id is asked for as a range in its order, which only the index on it can
+// give: as long as Postgres knows nothing about the table, an index that begins
+// alike looks as good to it, and it would go through all nodes of the formation.
 func (tx *Tx) Admission(ctx context.Context, key tenant.Key, signer, node string, subject []byte) (Admission, error) {
 	var a Admission
 	var quotas string
@@ -53,8 +57,10 @@ func (tx *Tx) Admission(ctx context.Context, key tenant.Key, signer, node string
 			EXISTS (SELECT 1 FROM certificates c WHERE c.org_id = $1 AND c.app_id = $2 AND c.subject = $5 AND c.revoked_at <> 0 AND c.reason NOT IN (`+byAuthority+`))
 		FROM formations f JOIN orgs o ON o.org_id = f.org_id
 		LEFT JOIN authorities a ON a.org_id = f.org_id AND a.app_id = f.app_id AND a.authority_id = $3
-		LEFT JOIN nodes n ON n.org_id = f.org_id AND n.app_id = f.app_id AND n.node_id = $4
-		LEFT JOIN nodes m ON m.org_id = f.org_id AND m.app_id = f.app_id AND m.subject = $5 AND m.node_id <> $4
+		LEFT JOIN (SELECT subject, until, proved_at FROM nodes
+			WHERE org_id = $1 AND app_id = $2 AND node_id >= $4 AND node_id <= $4 ORDER BY node_id LIMIT 1) n ON true
+		LEFT JOIN (SELECT node_id, until, proved_at FROM nodes
+			WHERE org_id = $1 AND app_id = $2 AND subject = $5 AND node_id <> $4) m ON true
 		WHERE f.org_id = $1 AND f.app_id = $2 AND f.state <> 'destroyed'`, key.Org, key.App, signer, node, subject).Scan(
 		&a.Formation.MeshID, &a.Formation.Policy, &a.Formation.State, &a.Formation.AuthorityPublicKey, &created, &quotas, &state,
 		&mine.Subject, &until, &proved, &otherID, &otherUntil, &otherProved, &a.Revoked)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
@@ -44,11 +45,22 @@ func (s queries) Outbox(ctx context.Context, limit int) ([]Outboxed, error) {
 	})
 }
 
-// Published removes an event from the outbox. Doing it twice is harmless: two
+// Published removes events from the outbox. Doing it twice is harmless: two
 // processes may have published the same event.
-func (tx *Tx) Published(ctx context.Context, id string) error {
-	_, err := tx.everywhere("the relay publishes the events of all").ExecContext(ctx, `DELETE FROM outbox WHERE outbox_id = $1`, id)
-	return err
+func (tx *Tx) Published(ctx context.Context, ids ...string) error {
+	for rest := ids; len(rest) > 0; {
+		size := sizeFor(len(rest)) // few sizes, so that there are few statements
+		places, args := make([]string, size), make([]any, size)
+		for i, id := range rest[:size] {
+			places[i], args[i] = fmt.Sprintf(`$%d`, i+1), id
+		}
+		if _, err := tx.everywhere("the relay publishes the events of all").ExecContext(ctx,
+			`DELETE FROM outbox WHERE outbox_id IN (`+strings.Join(places, `, `)+`)`, args...); err != nil {
+			return err
+		}
+		rest = rest[size:]
+	}
+	return nil
 }
 
 // newID is a key that sorts by time.

@@ -726,6 +726,27 @@ func testOutbox(t *testing.T, s *store.Store) {
 	if got, err = s.Outbox(ctx, 10); err != nil || len(got) != 1 || got[0].Event.Type() != event.OrgDeletedType {
 		t.Errorf("%v %v", got, err)
 	}
+	inTx(t, s, func(tx *store.Tx) error {
+		for range 73 { // of each size of a statement
+			if err := tx.Enqueue(ctx, first); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var ids []string
+	if got, err = s.Outbox(ctx, 100); err != nil || len(got) != 74 {
+		t.Fatalf("%d %v", len(got), err)
+	}
+	for _, o := range got {
+		if o.Event.ID() == first.ID() {
+			ids = append(ids, o.ID)
+		}
+	}
+	inTx(t, s, func(tx *store.Tx) error { return tx.Published(ctx, ids...) })
+	if got, err = s.Outbox(ctx, 100); err != nil || len(got) != 1 || got[0].Event.Type() != event.OrgDeletedType {
+		t.Errorf("%v %v", got, err)
+	}
 }
 
 func testAudit(t *testing.T, s *store.Store) {

@@ -123,8 +123,10 @@ func openPostgres(databaseURL string) (*DB, error) {
 }
 
 func limitPool(pool *sql.DB) {
+	// All are kept while there is work: one that is made anew costs the server more
+	// than many statements, and has every plan to make again.
 	pool.SetMaxOpenConns(16)
-	pool.SetMaxIdleConns(8)
+	pool.SetMaxIdleConns(16)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
 }
 
