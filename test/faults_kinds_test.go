@@ -18,8 +18,8 @@ type trouble struct {
 }
 
 // crash is what a kill of the gateway, or a write of it that fails, may repeat at a
-// sink: two chunks of the log.
-const crash = 2 * 256
+// sink: one chunk of the log.
+const crash = 256
 
 // attempt is how long the gateways of the campaign wait for an answer.
 const attempt = 4 * time.Second

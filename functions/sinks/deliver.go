@@ -28,8 +28,8 @@ func (p pair) lease() string {
 	return "deliver/" + string(p.key.Org) + "/" + p.sink + "/" + string(p.key.App)
 }
 
-// Bounds of what goes to a driver at once. While it is being written down that one
-// chunk was delivered the next is being sent, so a crash repeats at most two.
+// Bounds of what goes to a driver at once. That it was delivered is written down
+// before the next is sent, so a crash repeats at most one.
 const (
 	batchEvents = 256
 	batchBytes  = 8 << 20
@@ -55,8 +55,7 @@ type run struct {
 	memory    *memory
 	halted    atomic.Bool // the formation was suspended meanwhile
 
-	wg     sync.WaitGroup
-	saving *saving // what is being written down while the next is sent
+	wg sync.WaitGroup // reads ahead
 
 	unwritten map[string]completeness.Receipt // see postpone
 	waiting   int                             // chunks whose receipts are among them
@@ -180,8 +179,8 @@ func (r *run) batches(ctx context.Context, until time.Time) (progress, error) {
 }
 
 // deliverLog delivers the log behind the cursor, chunk by chunk. The next chunk is
-// read and encoded while the driver has one, and is sent while what became of that
-// one is being written down.
+// read and encoded while the driver has one and while what became of that one is
+// being written down.
 func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err error) {
 	next := r.fetch(ctx, r.cursor.Position)
 	for n := 1; next != nil; n++ {
@@ -203,7 +202,7 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 			_, _ = next.wait() // it looks at what is about to change, and is not needed
 		}
 		r.postpone(&s, clean && next != nil && time.Now().Before(until) && ctx.Err() == nil)
-		if err := r.settle(ctx, s, clean); err != nil {
+		if err := r.save(ctx, s); err != nil {
 			return false, err
 		}
 		more = c.full || !clean

@@ -42,7 +42,7 @@ func (r *run) postpone(s *settlement, more bool) {
 // writeReceipts writes what was kept back.
 func (r *run) writeReceipts(ctx context.Context) error {
 	if r.cursor.Unreceipted == 0 {
-		return r.saved()
+		return nil
 	}
 	s := settlement{cursor: r.cursor}
 	r.postpone(&s, false)

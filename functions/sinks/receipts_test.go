@@ -72,7 +72,7 @@ func crashWithReceiptsKeptBack(t *testing.T, url string, crashAt int) int {
 	if r := w.compare(); !r.Complete || r.Events != uint64(len(documents)-2) || r.Through != uint64(len(documents)) {
 		t.Fatalf("after a crash at chunk %d: %+v", crashAt, r)
 	}
-	if again := len(w.driver.got) - (len(documents) - 2); again > 2*size {
+	if again := len(w.driver.got) - (len(documents) - 2); again > size {
 		t.Errorf("a crash at chunk %d repeated %d events", crashAt, again)
 	}
 	return int(c.Unreceipted)

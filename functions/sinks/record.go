@@ -17,48 +17,8 @@ import (
 // shutdown has begun: what is delivered and not recorded is delivered twice.
 const saveLimit = 10 * time.Second
 
-// saving is a settlement on its way to the store.
-type saving struct {
-	done chan struct{}
-	err  error
-}
-
-// settle writes a settlement down: while the next chunk is sent if nothing
-// depends on it, else before anything else happens.
-func (r *run) settle(ctx context.Context, s settlement, clean bool) error {
-	if err := r.saved(); err != nil {
-		return err
-	}
-	state, reason := s.health(r.sink)
-	if !clean || r.moves(state, reason) {
-		return r.save(ctx, s)
-	}
-	w := &saving{done: make(chan struct{})}
-	r.saving = w
-	r.wg.Go(func() {
-		defer close(w.done)
-		w.err = r.commit(ctx, s, state, reason, false)
-	})
-	r.adopt(s, state, reason)
-	return nil
-}
-
-// saved returns when nothing is being written any more.
-func (r *run) saved() error {
-	if r.saving == nil {
-		return nil
-	}
-	<-r.saving.done
-	err := r.saving.err
-	r.saving = nil
-	return err
-}
-
 // save records a settlement and makes it what this pass goes on from.
 func (r *run) save(ctx context.Context, s settlement) error {
-	if err := r.saved(); err != nil {
-		return err
-	}
 	state, reason := s.health(r.sink)
 	moves := r.moves(state, reason)
 	if !moves && s.cursor == r.cursor && len(s.hold)+len(s.release)+len(s.receipts)+len(s.omitted) == 0 && s.replay == nil {
@@ -76,9 +36,7 @@ func (r *run) moves(state delivery.State, reason string) bool {
 	return state != r.sink.State || reason != r.sink.Reason
 }
 
-// commit records a settlement in one transaction, under the lease. It may run
-// beside the rest of the pass, so it looks at nothing that adopt changes, unless
-// the sink moves.
+// commit records a settlement in one transaction, under the lease.
 func (r *run) commit(ctx context.Context, s settlement, state delivery.State, reason string, moves bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseLife)
 	defer cancel()
