@@ -24,7 +24,7 @@ const maxBytes = 4096
 // However many processes start at once, all get the same text, and a crash leaves
 // either no file or a whole one.
 func LoadOrCreate(path string, size int) (string, error) {
-	text, err := load(path)
+	text, err := Load(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return text, err
 	}
@@ -32,10 +32,11 @@ func LoadOrCreate(path string, size int) (string, error) {
 		return "", fmt.Errorf("create key file: %w", err)
 	}
 	// Also after our own file: what counts is what can be read back.
-	return load(path)
+	return Load(path)
 }
 
-func load(path string) (string, error) {
+// Load returns the text in the file at path, without the end of its last line.
+func Load(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
