@@ -11,6 +11,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
@@ -24,7 +25,7 @@ import (
 // getAuthority shows all authorities of a formation, and how many certificates hang
 // on each.
 func (f *Function) getAuthority(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -46,7 +47,7 @@ func (f *Function) writeAuthorities(w http.ResponseWriter, r *http.Request, key 
 // postPrepare makes the authority that will sign one day. Members can be told of it
 // before it does.
 func (f *Function) postPrepare(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (f *Function) newAuthority(ctx context.Context, key tenant.Key) (authority.
 // postActivate has the prepared authority sign from now on. The one before it signs
 // no more, and what it signed is good.
 func (f *Function) postActivate(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func (f *Function) postActivate(w http.ResponseWriter, r *http.Request) error {
 // postRetire ends the trust in an authority that was replaced. While certificates
 // hang on it, it takes force, which revokes them.
 func (f *Function) postRetire(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -154,7 +155,7 @@ func (f *Function) postRetire(w http.ResponseWriter, r *http.Request) error {
 // whatever it signed is revoked. If it is the one that signs, the prepared one takes
 // its place, or one that is made on the spot.
 func (f *Function) postTaint(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -18,7 +19,7 @@ import (
 // postEnroll lets a node in that shows an enrollment token and that its key is its
 // own. The token decides what the node is given; what the node would like does not.
 func (f *Function) postEnroll(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}

@@ -104,19 +104,6 @@ func (f *Function) audit(a act, key tenant.Key, action, target string, detail ma
 // now is the time as a certificate keeps it.
 func (f *Function) now() time.Time { return f.Now().UTC().Truncate(time.Millisecond) }
 
-// keyOf reads the path. A name that cannot exist is simply not found.
-func keyOf(r *http.Request) (tenant.Key, error) {
-	org, err := tenant.ParseOrgID(r.PathValue("org"))
-	if err != nil {
-		return tenant.Key{}, fault.NotFound.New("no such organization")
-	}
-	app, err := tenant.ParseAppID(r.PathValue("app"))
-	if err != nil {
-		return tenant.Key{}, fault.NotFound.New("no such formation")
-	}
-	return tenant.Key{Org: org, App: app}, nil
-}
-
 // serialOf reads a serial from the path.
 func serialOf(r *http.Request) (string, error) {
 	return web.Path(r, "serial", func(s string) (string, error) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/cert"
 	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
@@ -49,7 +50,7 @@ type order struct {
 // postCertificate issues a certificate by an administrator's order. The node takes
 // part: its proof comes with the order.
 func (f *Function) postCertificate(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}

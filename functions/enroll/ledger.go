@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/cert"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -19,7 +20,7 @@ import (
 // listCertificates lists a formation's certificates, the newest first, or by expiry
 // those that expire soon. What is issued meanwhile moves no page.
 func (f *Function) listCertificates(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -90,7 +91,7 @@ func parseAfter(s string) (store.After, error) {
 // getCertificate shows a certificate: what it says, how it came to be, and those
 // that it was renewed from and to.
 func (f *Function) getCertificate(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/cert"
 	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
@@ -22,7 +23,7 @@ const byRenewal = "renewal"
 // one says, and lasts as long. Asked again, it gives the same one, so that an
 // answer that was lost does no harm and one that was overheard gains nothing.
 func (f *Function) postRenew(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}

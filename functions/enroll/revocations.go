@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/cert"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -30,7 +31,7 @@ const (
 // getRevocations serves the newest list. It is public: whoever checks certificates
 // needs it, and the signature says whether to believe it.
 func (f *Function) getRevocations(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package enroll
 import (
 	"net/http"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/cert"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
@@ -16,7 +17,7 @@ import (
 // know a revocation by the key. The key gets no certificate here any more, and the
 // node id is free for another. Doing it twice changes nothing.
 func (f *Function) postRevoke(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/genesis"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
@@ -19,7 +20,7 @@ import (
 // postFormation makes a formation with its root of trust. Row, sealed genesis,
 // audit entry and event are kept together or not at all.
 func (f *Function) postFormation(w http.ResponseWriter, r *http.Request) error {
-	org, err := orgOf(r)
+	org, err := access.OrgOf(r)
 	if err != nil {
 		return err
 	}
@@ -106,7 +107,7 @@ func (f *Function) keep(tx *store.Tx, r *http.Request, formation tenant.Formatio
 }
 
 func (f *Function) listFormations(w http.ResponseWriter, r *http.Request) error {
-	org, err := orgOf(r)
+	org, err := access.OrgOf(r)
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func stateOf(r *http.Request) (tenant.State, error) {
 }
 
 func (f *Function) getFormation(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -182,7 +183,7 @@ func (f *Function) writeFormation(w http.ResponseWriter, r *http.Request, format
 // the formation was made with: it is that of the mesh's own members, sealed and
 // signed for good, and the gateway decides by the row.
 func (f *Function) patchFormation(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}

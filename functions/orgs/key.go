@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -21,7 +22,7 @@ type keyRequest struct {
 }
 
 func (f *Function) getKey(w http.ResponseWriter, r *http.Request) error {
-	org, err := orgOf(r)
+	org, err := access.OrgOf(r)
 	if err != nil {
 		return err
 	}
@@ -46,7 +47,7 @@ func (f *Function) writeKey(w http.ResponseWriter, r *http.Request, org tenant.O
 // putKey gives an organization a key of its own. What is sealed from now on is
 // sealed with it; what was sealed before stays as it is until it is re-wrapped.
 func (f *Function) putKey(w http.ResponseWriter, r *http.Request) error {
-	org, err := orgOf(r)
+	org, err := access.OrgOf(r)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func (f *Function) putKey(w http.ResponseWriter, r *http.Request) error {
 
 // deleteKey goes back to the gateway's key.
 func (f *Function) deleteKey(w http.ResponseWriter, r *http.Request) error {
-	org, err := orgOf(r)
+	org, err := access.OrgOf(r)
 	if err != nil {
 		return err
 	}

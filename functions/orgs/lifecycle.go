@@ -11,6 +11,7 @@ import (
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 	"github.com/oklog/ulid/v2"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
@@ -34,7 +35,7 @@ func (f *Function) resume(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (f *Function) move(w http.ResponseWriter, r *http.Request, to tenant.State, action string, tell func(tenant.Formation, time.Time) cloudevents.Event) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -53,7 +54,7 @@ func (f *Function) move(w http.ResponseWriter, r *http.Request, to tenant.State,
 // A key that cannot be opened any more must not keep a formation from being
 // destroyed: asked to, this does without the signature.
 func (f *Function) deleteFormation(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyOf(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -221,7 +222,7 @@ func (f *Function) sweep(ctx context.Context, key tenant.Key, until time.Time) e
 
 // listDestructions shows what was destroyed since the organization was made.
 func (f *Function) listDestructions(w http.ResponseWriter, r *http.Request) error {
-	id, err := orgOf(r)
+	id, err := access.OrgOf(r)
 	if err != nil {
 		return err
 	}

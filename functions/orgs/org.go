@@ -3,6 +3,7 @@ package orgs
 import (
 	"net/http"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -65,7 +66,7 @@ func (f *Function) listOrgs(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (f *Function) getOrg(w http.ResponseWriter, r *http.Request) error {
-	id, err := orgOf(r)
+	id, err := access.OrgOf(r)
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func (f *Function) writeOrg(w http.ResponseWriter, r *http.Request, org tenant.O
 }
 
 func (f *Function) patchOrg(w http.ResponseWriter, r *http.Request) error {
-	id, err := orgOf(r)
+	id, err := access.OrgOf(r)
 	if err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func (f *Function) patchOrg(w http.ResponseWriter, r *http.Request) error {
 // deleteOrg removes an organization that has no formations left: destroying a
 // formation destroys keys, which is worth an act of its own.
 func (f *Function) deleteOrg(w http.ResponseWriter, r *http.Request) error {
-	id, err := orgOf(r)
+	id, err := access.OrgOf(r)
 	if err != nil {
 		return err
 	}

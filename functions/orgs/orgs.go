@@ -20,7 +20,6 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -80,25 +79,4 @@ func (f *Function) audit(r *http.Request, org tenant.OrgID, action, target strin
 		Org: org, At: f.Now(), Actor: access.FromContext(r.Context()).Name, Action: action, Target: target,
 		RequestID: web.RequestID(r.Context()), Detail: detail,
 	}
-}
-
-// orgOf reads the path. A name that cannot exist is simply not found.
-func orgOf(r *http.Request) (tenant.OrgID, error) {
-	org, err := tenant.ParseOrgID(r.PathValue("org"))
-	if err != nil {
-		return "", fault.NotFound.New("no such organization")
-	}
-	return org, nil
-}
-
-func keyOf(r *http.Request) (tenant.Key, error) {
-	org, err := orgOf(r)
-	if err != nil {
-		return tenant.Key{}, err
-	}
-	app, err := tenant.ParseAppID(r.PathValue("app"))
-	if err != nil {
-		return tenant.Key{}, fault.NotFound.New("no such formation")
-	}
-	return tenant.Key{Org: org, App: app}, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/automerge"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -58,7 +59,7 @@ type session struct {
 // getSync is the door peers come in by. What is wrong with the formation or the
 // ticket is said before the upgrade, in plain HTTP.
 func (f *Function) getSync(w http.ResponseWriter, r *http.Request) error {
-	key, err := formationKey(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}

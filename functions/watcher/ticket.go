@@ -52,7 +52,7 @@ type listedTicket struct {
 
 // postTicket issues a ticket. It is shown this once; only its hash is kept.
 func (f *Function) postTicket(w http.ResponseWriter, r *http.Request) error {
-	key, err := formationKey(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (f *Function) syncURL(r *http.Request, key tenant.Key, ticket string) strin
 }
 
 func (f *Function) listTickets(w http.ResponseWriter, r *http.Request) error {
-	key, err := formationKey(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (f *Function) listTickets(w http.ResponseWriter, r *http.Request) error {
 
 // deleteTicket revokes a ticket; sessions opened with it end.
 func (f *Function) deleteTicket(w http.ResponseWriter, r *http.Request) error {
-	key, err := formationKey(r)
+	key, err := access.KeyOf(r)
 	if err != nil {
 		return err
 	}
@@ -212,19 +212,6 @@ func (f *Function) audit(r *http.Request, key tenant.Key, action, target string)
 		Org: key.Org, At: f.Now(), Actor: access.FromContext(r.Context()).Name, Action: action,
 		Target: string(key.App) + "/" + target, RequestID: web.RequestID(r.Context()),
 	}
-}
-
-// formationKey reads the path. A name that cannot exist is simply not found.
-func formationKey(r *http.Request) (tenant.Key, error) {
-	org, err := tenant.ParseOrgID(r.PathValue("org"))
-	if err != nil {
-		return tenant.Key{}, fault.NotFound.New("no such organization")
-	}
-	app, err := tenant.ParseAppID(r.PathValue("app"))
-	if err != nil {
-		return tenant.Key{}, fault.NotFound.New("no such formation")
-	}
-	return tenant.Key{Org: org, App: app}, nil
 }
 
 func invalidField(field, detail string) error {
