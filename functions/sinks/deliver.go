@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/completeness"
@@ -53,7 +52,7 @@ type run struct {
 	ladder    delivery.Ladder
 	perSecond int // bytes that the organization may send; 0: no limit
 	memory    *memory
-	halted    atomic.Bool // the formation was suspended meanwhile
+	halted    bool // the formation was suspended meanwhile
 
 	wg sync.WaitGroup // reads ahead
 
@@ -153,7 +152,7 @@ func (r *run) batches(ctx context.Context, until time.Time) (progress, error) {
 	if err != nil || r.cursor.NextAttemptAt.After(r.Now()) || ctx.Err() != nil {
 		return progress{next: r.cursor.NextAttemptAt}, err
 	}
-	if r.halted.Load() {
+	if r.halted {
 		return progress{}, nil
 	}
 	// However long the held ones took, the others get their turn.
@@ -161,7 +160,7 @@ func (r *run) batches(ctx context.Context, until time.Time) (progress, error) {
 	if err != nil || r.cursor.NextAttemptAt.After(r.Now()) || ctx.Err() != nil {
 		return progress{next: r.cursor.NextAttemptAt}, err
 	}
-	if r.halted.Load() {
+	if r.halted {
 		return progress{}, nil
 	}
 	replay, err := r.deliverReplay(ctx, until)
@@ -206,7 +205,7 @@ func (r *run) deliverLog(ctx context.Context, until time.Time) (more bool, err e
 			return false, err
 		}
 		more = c.full || !clean
-		if !clean || r.halted.Load() || !time.Now().Before(until) || ctx.Err() != nil || r.pace.Until(string(r.key.Org)).After(r.Now()) {
+		if !clean || r.halted || !time.Now().Before(until) || ctx.Err() != nil || r.pace.Until(string(r.key.Org)).After(r.Now()) {
 			break // what is being read is read again
 		}
 		if !c.full {

@@ -142,7 +142,7 @@ func (r *run) still(ctx context.Context, tx *store.Tx) error {
 		return fault.Stale.New("formation %q was made anew", r.key)
 	}
 	if err == nil && f.State != tenant.Active {
-		r.halted.Store(true) // what went out is recorded, and no more goes out
+		r.halted = true // what went out is recorded, and no more goes out
 	}
 	return err
 }
