@@ -83,8 +83,8 @@ func TestVaultRefusals(t *testing.T) {
 	}{
 		"the namespace is sealed":    {func(v *kmstest.Vault, _, _ string) { v.Seal(kmstest.NamespaceSealed) }, envelope.ErrKeyRefused},
 		"the namespace is locked":    {func(v *kmstest.Vault, _, _ string) { v.Seal(kmstest.NamespaceLocked) }, envelope.ErrKeyRefused},
-		"the namespace is gone":      {func(v *kmstest.Vault, _, _ string) { v.Namespace = "another" }, envelope.ErrKeyRefused},
-		"the mount is gone":          {func(v *kmstest.Vault, _, _ string) { v.Mount = "another" }, envelope.ErrKeyRefused},
+		"the namespace is gone":      {func(v *kmstest.Vault, _, _ string) { v.Move("another", v.Mount) }, envelope.ErrKeyRefused},
+		"the mount is gone":          {func(v *kmstest.Vault, _, _ string) { v.Move(v.Namespace, "another") }, envelope.ErrKeyRefused},
 		"the token is revoked":       {func(v *kmstest.Vault, token, _ string) { v.Revoke(token) }, envelope.ErrKeyRefused},
 		"an old version is shut out": {func(v *kmstest.Vault, _, key string) { v.Rotate(key, true) }, envelope.ErrKeyRefused},
 		"the server is sealed":       {func(v *kmstest.Vault, _, _ string) { v.Seal(kmstest.Sealed) }, envelope.ErrUnavailable},

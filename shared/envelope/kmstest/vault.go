@@ -23,7 +23,7 @@ import (
 type Vault struct {
 	Faults
 	URL       *url.URL // nil unless it listens
-	Namespace string
+	Namespace string   // see Move
 	Mount     string
 
 	mu     sync.Mutex
@@ -118,6 +118,13 @@ func (v *Vault) Seal(text string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.sealed = text
+}
+
+// Move has it serve another namespace and mount from now on, also while it listens.
+func (v *Vault) Move(namespace, mount string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.Namespace, v.Mount = namespace, mount
 }
 
 // Token makes a token that lives for so long, can be renewed for as long again
