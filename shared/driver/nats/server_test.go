@@ -237,11 +237,7 @@ func TestNATSSecretsStaySealed(t *testing.T) {
 func TestNATSMakesTheStreamAsAsked(t *testing.T) {
 	s := startNATS(t, t.TempDir(), natsd.AnyPort)
 	js := client(t, s)
-	// With its last stream a server clears away the folder of them all, and for a moment
-	// cannot make another.
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "bystander", Subjects: []string{"bystander"}}); err != nil {
-		t.Fatal(err)
-	}
+	bystander(t, js)
 	for name, tc := range map[string]struct {
 		more []any
 		want jetstream.StreamConfig
