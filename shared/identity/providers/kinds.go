@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/introspection"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/oidc"
 )
 
@@ -26,7 +27,8 @@ type kind struct {
 func newKinds() map[identity.Kind]kind {
 	issuers := oidc.NewIssuers()
 	return map[identity.Kind]kind{
-		identity.OIDC: {parse: oidc.Parse, open: issuers.Open},
+		identity.OIDC:          {parse: oidc.Parse, open: issuers.Open},
+		identity.Introspection: {parse: introspection.Parse, open: introspection.Open},
 	}
 }
 
