@@ -54,11 +54,18 @@ type Claims struct {
 // MaxAttributesBytes bounds Attributes as JSON.
 const MaxAttributesBytes = 16 << 10
 
-// Proof is what somebody shows. One field is set.
+// MaxTokenBytes bounds a token that is looked at.
+const MaxTokenBytes = 16 << 10
+
+// Proof is what somebody shows. One of Token, SAML and Chain is set.
 type Proof struct {
 	Token string              // a JWT or an opaque access token
 	SAML  []byte              // a SAML response, as XML
 	Chain []*x509.Certificate // a client certificate whose key the TLS handshake proved, its leaf first
+
+	// Provider is the id of the provider that the proof is said to be from; empty: the
+	// proof itself tells, or every provider that could be meant is asked.
+	Provider string
 
 	// Expect is what the proof must be bound to besides the provider's own settings.
 	Expect Expect
