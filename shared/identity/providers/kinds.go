@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/saml"
 )
 
 // kind is what must be known of a kind of identity provider.
@@ -23,7 +24,9 @@ type kind struct {
 // newKinds is every kind of identity provider there is. It is made for each Providers,
 // since kinds may have something that their verifiers share.
 func newKinds() map[identity.Kind]kind {
-	return map[identity.Kind]kind{}
+	return map[identity.Kind]kind{
+		identity.SAML: {parse: saml.Parse, open: saml.Open, issuer: saml.IssuerOf, rotate: saml.Rotate},
+	}
 }
 
 func (p *Providers) kindNames() string {

@@ -120,10 +120,13 @@ func (v *Verifier) claims(a *assertion, now time.Time) (identity.Claims, error) 
 			out.Attributes[name] = list(tidy(values))
 		}
 	}
-	if end := a.authenticated.Add(v.session); v.session > 0 && (out.ExpiresAt.IsZero() || end.Before(out.ExpiresAt)) {
-		if out.ExpiresAt = end; !now.Before(end) {
-			return identity.Claims{}, errors.New("the sign-in that the assertion is of was too long ago")
-		}
+	// Not from the sign-in, which may be long ago where sessions are: a provider vouches
+	// anew with every assertion.
+	if end := a.issued.Add(v.session); out.ExpiresAt.IsZero() || end.Before(out.ExpiresAt) {
+		out.ExpiresAt = end
+	}
+	if !now.Before(out.ExpiresAt) {
+		return identity.Claims{}, errors.New("the session that the assertion is of has ended")
 	}
 	text, err := json.Marshal([]any{out.Attributes, out.Groups, out.Roles})
 	if err != nil || len(text) > identity.MaxAttributesBytes {

@@ -1,7 +1,6 @@
 package saml
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -15,8 +14,6 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 )
 
 // Config is what an administrator says of an identity provider that speaks SAML, and
@@ -34,7 +31,7 @@ type Config struct {
 	Unsolicited       bool   `json:"allow_unsolicited,omitempty"`  // whether it may send responses that nobody asked for
 	RequireEncryption bool   `json:"require_encryption,omitempty"` // whether assertions must be encrypted
 	ClockSkew         string `json:"clock_skew,omitempty"`         // how far its clock may be from ours; 30s
-	MaxSession        string `json:"max_session,omitempty"`        // how long after a sign-in an identity ends at the latest
+	MaxSession        string `json:"max_session,omitempty"`        // how long after it was vouched for an identity ends at the latest; 12h
 
 	Attributes Mapping `json:"attributes,omitzero"`
 }
@@ -57,6 +54,7 @@ type secrets struct {
 const (
 	defaultSkew = 30 * time.Second
 	maxSkew     = 5 * time.Minute
+	sessionLife = 12 * time.Hour
 	longest     = 30 * 24 * time.Hour
 	keyBits     = 3072
 	keyLife     = 10 * 365 * 24 * time.Hour
@@ -71,7 +69,7 @@ var errUnreadable = errors.New("the provider's configuration cannot be read")
 // Parse checks a configuration; see identity.Parse. A new provider gets a key of ours.
 func Parse(in json.RawMessage, prior []byte, s identity.Settings) (identity.Config, error) {
 	var c Config
-	if err := decode(in, &c); err != nil {
+	if err := identity.DecodeConfig(in, &c); err != nil {
 		return identity.Config{}, err
 	}
 	if s.PublicURL == nil {
@@ -259,27 +257,5 @@ func read(o identity.Opening) (Config, endpoints, error) {
 	return c, at, nil
 }
 
-// decode reads a configuration strictly: an option that is misspelt must not be
-// silently without effect.
-func decode(in json.RawMessage, into any) error {
-	if len(bytes.TrimSpace(in)) == 0 {
-		in = json.RawMessage("{}")
-	}
-	err := web.DecodeJSON(in, into)
-	f := fault.Of(err)
-	if f == nil {
-		return err
-	}
-	inside := *f
-	inside.Message, inside.Fields = "config: "+f.Message, nil
-	for _, field := range f.Fields {
-		inside.Fields = append(inside.Fields, fault.Field{Pointer: "/config" + field.Pointer, Detail: field.Detail})
-	}
-	return &inside
-}
-
 // invalid says what is wrong with a field of the configuration.
-func invalid(pointer, detail string) error {
-	pointer = "/config" + pointer
-	return &fault.Error{Kind: fault.Invalid, Message: pointer[1:] + " " + detail, Fields: []fault.Field{{Pointer: pointer, Detail: detail}}}
-}
+func invalid(pointer, detail string) error { return identity.Invalid("config"+pointer, detail) }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/beevik/etree"
 
+	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 )
 
@@ -55,6 +56,12 @@ func Peek(response []byte) (Claimed, error) {
 		return Claimed{}, fault.Unauthenticated.New("the response does not say who made it")
 	}
 	return out, nil
+}
+
+// IssuerOf is whom a proof names as its issuer.
+func IssuerOf(p identity.Proof) (string, error) {
+	said, err := Peek(p.SAML)
+	return said.Issuer, err
 }
 
 // checkShape returns nil for a response with exactly one assertion, plain or

@@ -43,7 +43,7 @@ type Verifier struct {
 	provider string // its id in the organization
 	config   Config
 	skew     time.Duration
-	session  time.Duration // zero: as the provider says
+	session  time.Duration // at most so long is somebody vouched for by one assertion
 	keys     []*rsa.PrivateKey
 	endpoints
 	source *source
@@ -66,7 +66,7 @@ func New(o identity.Opening) (*Verifier, error) {
 	if v.skew, err = readDuration(config.ClockSkew, defaultSkew, 0, maxSkew); err != nil {
 		return nil, errUnreadable
 	}
-	if v.session, err = readDuration(config.MaxSession, 0, time.Minute, longest); err != nil {
+	if v.session, err = readDuration(config.MaxSession, sessionLife, time.Minute, longest); err != nil {
 		return nil, errUnreadable
 	}
 	if v.source, err = newSource(config, o.Settings); err != nil {

@@ -137,7 +137,7 @@ func TestSession(t *testing.T) {
 		want time.Time
 	}{
 		"the provider says":           {end: now.Add(time.Hour), want: now.Add(time.Hour)},
-		"the provider does not say":   {},
+		"neither says":                {want: now.Add(12 * time.Hour)},
 		"ours, since it says nothing": {max: "2h", want: now.Add(2 * time.Hour)},
 		"ours is earlier":             {max: "2h", end: now.Add(3 * time.Hour), want: now.Add(2 * time.Hour)},
 		"the provider's is earlier":   {max: "2h", end: now.Add(time.Hour), want: now.Add(time.Hour)},
