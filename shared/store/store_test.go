@@ -50,6 +50,8 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"signing keys":                      testSigningKeys,
 	"service tokens":                    testServiceTokens,
 	"enrollment tokens":                 testEnrollmentTokens,
+	"logins":                            testLogins,
+	"what comes once comes once":        testLoginOnceRace,
 	"a token has no use too many":       testTokenRace,
 	"what a token admitted is revoked":  testRevokeAdmitted,
 	"tokens of a large formation":       testTokensOfALargeFormation,
