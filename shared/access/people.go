@@ -16,6 +16,9 @@ import (
 // make them look like a service token or the administrator.
 const personPrefix = "person:"
 
+// PersonName is how the audit trail names who has the subject.
+func PersonName(subject string) string { return personPrefix + subject }
+
 // Person is who somebody is at the gateway's identity provider.
 type Person struct {
 	Subject string

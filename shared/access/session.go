@@ -214,7 +214,7 @@ func (s *Sessions) Keep(next http.Handler) http.Handler {
 
 // principal is the caller in a session.
 func (s Session) principal() Principal {
-	return Principal{Name: personPrefix + s.Subject, Gateway: s.Gateway, Orgs: s.Orgs, Person: &Person{Subject: s.Subject, Label: s.Label}}
+	return Principal{Name: PersonName(s.Subject), Gateway: s.Gateway, Orgs: s.Orgs, Person: &Person{Subject: s.Subject, Label: s.Label}}
 }
 
 // sessionWire is short: a browser sends it with every request.
