@@ -70,7 +70,7 @@ func newLoginWorld(t *testing.T) *loginWorld {
 		Rules: mapping.Digest(w.provider.URL, w.provider.ClientID), Endings: st, Now: now}
 	logins := &federation.Logins{Mapping: mapping, Sessions: w.sessions, Login: &login.Login{
 		Client:   &oauth.Client{Issuer: w.provider.URL, ID: w.provider.ClientID, Secret: env.NewSecret(w.provider.Secret), HTTP: w.provider.Client(), Now: now},
-		Verifier: w.provider.Verifier(), Public: public, Now: now,
+		Verifier: w.provider.Verifier(), Events: w.provider.Verifier(), Public: public, Now: now,
 	}}
 	auditKey, err := audit.ParseKey(strings.Repeat("43", 32))
 	if err != nil {

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"cmp"
 	"errors"
 	"mime"
 	"net/http"
@@ -101,7 +102,7 @@ func (f *Function) hearLogout(w http.ResponseWriter, r *http.Request) error {
 		if err := tx.EndLogin(r.Context(), name, now, now.Add(sessions.Whole+time.Minute)); err != nil {
 			return err
 		}
-		entry := f.act(r, "", "session.end", n.Subject, map[string]any{"all": n.Session == ""})
+		entry := f.act(r, "", "session.end", cmp.Or(n.Subject, "a session"), map[string]any{"all": n.Session == ""})
 		entry.Actor = "identity-provider"
 		return tx.AppendAudit(r.Context(), entry)
 	})

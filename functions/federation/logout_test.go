@@ -217,6 +217,8 @@ func TestTheProviderLogsPeopleOut(t *testing.T) {
 		all   bool // also her second
 	}{
 		"of one session":            {map[string]any{"sub": "alice-1", "sid": "sso-1"}, true, false},
+		"of one, whosever it is":    {map[string]any{"sid": "sso-1"}, true, false},
+		"for several clients":       {map[string]any{"sub": "alice-1", "sid": "sso-1", "aud": []string{"another", "peat-gateway"}}, true, false},
 		"of another session":        {map[string]any{"sub": "alice-1", "sid": "sso-9"}, false, false},
 		"of all that alice has":     {map[string]any{"sub": "alice-1"}, true, true},
 		"of what somebody else has": {map[string]any{"sub": "bob"}, false, false},
@@ -239,7 +241,11 @@ func TestTheProviderLogsPeopleOut(t *testing.T) {
 				b.is(want, "/things/of/acme")
 			}
 			trail := w.trail()
-			if want := fmt.Sprint("identity-provider session.end ", tc.token["sub"]); trail[len(trail)-1] != want {
+			target := tc.token["sub"]
+			if target == nil {
+				target = "a session"
+			}
+			if want := fmt.Sprint("identity-provider session.end ", target); trail[len(trail)-1] != want {
 				t.Errorf("%q, want %q", trail, want)
 			}
 			// Who logs in after it is in.
@@ -282,8 +288,9 @@ func TestAttacksOnBackChannelLogout(t *testing.T) {
 		"for another client":    w.provider.LogoutToken(alice(map[string]any{"aud": "another"})),
 		"of another issuer":     w.provider.LogoutToken(alice(map[string]any{"iss": "https://evil.example"})),
 		"long ago":              w.provider.LogoutToken(alice(map[string]any{"iat": w.now.Add(-time.Hour).Unix()})),
-		"expired":               w.provider.LogoutToken(alice(map[string]any{"exp": w.now.Unix()})),
+		"expired":               w.provider.LogoutToken(alice(map[string]any{"exp": w.now.Add(-time.Minute).Unix()})),
 		"in the future":         w.provider.LogoutToken(alice(map[string]any{"iat": w.now.Add(time.Hour).Unix()})),
+		"nobody's":              w.provider.LogoutToken(map[string]any{}),
 		"a changed signature":   flip(good, len(good)-10),
 		"no signature":          good[:strings.LastIndex(good, ".")+1],
 		"longer than any":       good + strings.Repeat("A", 20<<10),

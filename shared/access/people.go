@@ -43,9 +43,6 @@ func (p *People) bearer(ctx context.Context, text string) (Principal, error) {
 	if errors.Is(err, fault.Unavailable) {
 		return Principal{}, fault.Unavailable.Wrap(err, "the bearer token cannot be checked now")
 	}
-	if err == nil && isEvent(c) {
-		err = errors.New("it tells of an event and is nobody's")
-	}
 	if err != nil {
 		p.Log.DebugContext(ctx, "a bearer token is refused", "err", err)
 		return Principal{}, errRefused
@@ -55,13 +52,6 @@ func (p *People) bearer(ctx context.Context, text string) (Principal, error) {
 		return Principal{}, errRefused
 	}
 	return who, nil
-}
-
-// isEvent tells whether claims are those of a security event (RFC 8417), such as a
-// log-out. It is signed with the keys that tokens are signed with.
-func isEvent(c identity.Claims) bool {
-	_, is := c.Attributes["events"]
-	return is
 }
 
 // session returns who is logged in; some is false for a request without a cookie of

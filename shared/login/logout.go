@@ -2,14 +2,12 @@ package login
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/url"
-	"strings"
+	"slices"
 	"time"
 
-	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 )
@@ -50,57 +48,88 @@ const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 const maxNotice = 10 * time.Minute
 
 // errNotice is all that is said of a notice that is none.
-var errNotice = fault.Malformed.New("the logout token is not accepted")
+func errNotice(why error) error {
+	return fault.Malformed.Wrap(why, "the logout token is not accepted")
+}
 
 // Notice checks a logout token. That it comes only once, the caller sees to.
 func (l *Login) Notice(ctx context.Context, token string) (Notice, error) {
 	now := l.Now()
-	claims, err := l.Verifier.Verify(ctx, identity.Proof{Token: token, Expect: identity.Expect{Audiences: []string{l.Client.ID}}}, now)
+	claims, err := l.Events.Event(ctx, token, now)
 	if errors.Is(err, fault.Unavailable) {
 		return Notice{}, err
 	}
 	if err != nil {
-		return Notice{}, fault.Malformed.Wrap(err, "%s", errNotice.Error())
+		return Notice{}, errNotice(err)
 	}
-	return readNotice(token, claims, now)
+	n, err := readNotice(claims, l.Client.Issuer, l.Client.ID, now)
+	if err != nil {
+		return Notice{}, errNotice(err)
+	}
+	return n, nil
 }
 
-// readNotice reads a token whose signature and audience are known to be good. The
-// verifier's claims leave out what only notices have.
-func readNotice(token string, claims identity.Claims, now time.Time) (Notice, error) {
-	bad := func(why string) (Notice, error) {
-		return Notice{}, fault.Malformed.Wrap(errors.New(why), "%s", errNotice.Error())
-	}
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return bad("it is no JWT")
-	}
-	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+// readNotice reads the claims of a token that the provider has signed.
+func readNotice(claims []byte, issuer, client string, now time.Time) (Notice, error) {
 	var said struct {
-		ID      string                     `json:"jti"`
-		Session string                     `json:"sid"`
-		Nonce   json.RawMessage            `json:"nonce"`
-		At      float64                    `json:"iat"`
-		Events  map[string]json.RawMessage `json:"events"`
+		Issuer   string                     `json:"iss"`
+		Audience audience                   `json:"aud"`
+		ID       string                     `json:"jti"`
+		Subject  string                     `json:"sub"`
+		Session  string                     `json:"sid"`
+		Nonce    json.RawMessage            `json:"nonce"`
+		At       float64                    `json:"iat"`
+		End      *float64                   `json:"exp"`
+		Events   map[string]json.RawMessage `json:"events"`
 	}
-	if err == nil {
-		err = json.Unmarshal(text, &said)
+	if err := json.Unmarshal(claims, &said); err != nil {
+		return Notice{}, errors.New("its claims cannot be read")
 	}
-	if err != nil {
-		return bad("its claims cannot be read")
-	}
-	at := time.Unix(int64(min(max(said.At, 0), 1e11)), 0)
+	var why string
+	at := second(said.At)
 	switch event := said.Events[logoutEvent]; {
+	case said.Issuer != issuer:
+		why = "it is of another issuer"
+	case !slices.Contains(said.Audience, client):
+		why = "it is for another client"
 	case len(event) == 0 || event[0] != '{':
-		return bad("it tells of no log-out") // such as an ID token
+		why = "it tells of no log-out" // such as an ID token
 	case said.Nonce != nil:
-		return bad("it has a nonce, as only ID tokens have")
-	case said.ID == "" || len(said.ID) > 256:
-		return bad("it has no id, and so could come twice")
-	case claims.Subject == "" && said.Session == "":
-		return bad("it does not say who has logged out")
-	case at.After(now.Add(maxNotice)) || now.Sub(at) > maxNotice:
-		return bad("it was made at another time")
+		why = "it has a nonce, as only ID tokens have"
+	case said.ID == "" || len(said.ID) > maxName:
+		why = "it has no id, and so could come twice"
+	case said.Subject == "" && said.Session == "" || len(said.Subject) > maxName || len(said.Session) > maxName:
+		why = "it does not say who has logged out"
+	case at.After(now.Add(noticeSkew)) || now.Sub(at) > maxNotice:
+		why = "it was made at another time"
+	case said.End != nil && !now.Before(second(*said.End).Add(noticeSkew)):
+		why = "it has expired"
 	}
-	return Notice{ID: said.ID, Subject: claims.Subject, Session: said.Session, Until: at.Add(2 * maxNotice)}, nil
+	if why != "" {
+		return Notice{}, errors.New(why)
+	}
+	return Notice{ID: said.ID, Subject: said.Subject, Session: said.Session, Until: at.Add(2 * maxNotice)}, nil
+}
+
+// maxName is how long a notice's names may be; noticeSkew how far the provider's clock
+// may be ahead or behind.
+const (
+	maxName    = 512
+	noticeSkew = 30 * time.Second
+)
+
+// second is a time in a token. What is no time is long ago, or long ahead.
+func second(n float64) time.Time { return time.Unix(int64(min(max(n, 0), 1e11)), 0) }
+
+// audience is whom a token is for: one, or a list.
+type audience []string
+
+// UnmarshalJSON reads either form.
+func (a *audience) UnmarshalJSON(text []byte) error {
+	var one string
+	if json.Unmarshal(text, &one) == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(text, (*[]string)(a))
 }
