@@ -24,15 +24,15 @@ import (
 type Login struct {
 	Client   *oauth.Client
 	Verifier identity.Verifier
-	Events   events
+	Events   Events
 	Public   *url.URL // of the gateway, as browsers reach it
 	Scopes   []string
 	Now      func() time.Time
 }
 
-// events tells the provider's word on something that happened from others'. A verifier
+// Events tells the provider's word on something that happened from others'. A verifier
 // of identities takes no such token: it is nobody's.
-type events interface {
+type Events interface {
 	// Event returns the claims of a token that the provider has signed, unjudged.
 	Event(ctx context.Context, token string, now time.Time) ([]byte, error)
 }
