@@ -100,6 +100,9 @@ var swept = []struct{ table, column string }{
 	{"documents", "document_id"},
 	{"certificates", "number"},
 	{"nodes", "node_id"},
+	{"vouchers", "subject"},
+	{"enrollments", "enrollment_id"},
+	{"enrollment_challenges", "nonce"},
 	{"tickets", "ticket_id"},
 	{"consumers", "name"},
 }
