@@ -104,7 +104,7 @@ func refused(t testing.TB, err error, kind error, why string) {
 func TestACommonAccessCard(t *testing.T) {
 	root := mtlstest.NewRoot(t, "DoD Root CA 3")
 	issuing := root.Under(t, mtlstest.Request{Subject: "/C=US/CN=DOD ID CA-59", Extensions: mtlstest.Intermediate + "certificatePolicies=2.16.840.1.101.3.2.1.3.13,2.16.840.1.101.2.1.11.42\n"})
-	card := issuing.Issue(t, mtlstest.Request{Subject: john, Extensions: mtlstest.Client[:len(mtlstest.Client)-1] + `,1.3.6.1.4.1.311.20.2.2
+	card := issuing.Issue(t, mtlstest.Request{Subject: john, End: time.Now().Add(20 * time.Hour), Extensions: mtlstest.Client[:len(mtlstest.Client)-1] + `,1.3.6.1.4.1.311.20.2.2
 certificatePolicies=2.16.840.1.101.3.2.1.3.13
 subjectAltName=otherName:1.3.6.1.4.1.311.20.2.3;UTF8:1234567890117008@MIL,email:john.q.doe.mil@mail.mil,URI:urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6
 `})
@@ -127,7 +127,7 @@ subjectAltName=otherName:1.3.6.1.4.1.311.20.2.3;UTF8:1234567890117008@MIL,email:
 	want := identity.Claims{
 		Provider: "cac", Kind: identity.MTLS, Issuer: "x509:CN=DoD Root CA 3", Subject: "1234567890",
 		Groups: []string{"DoD", "PKI", "USA"}, ACR: "http://idmanagement.gov/ns/assurance/aal/3", AMR: []string{"hwk", "mfa", "x509"},
-		AuthenticatedAt: now.UTC(), ExpiresAt: card.Cert.NotAfter.UTC(),
+		AuthenticatedAt: now.UTC(), ExpiresAt: card.Cert.NotAfter.UTC(), // the others last longer
 		Attributes: map[string]any{
 			"subject_dn": "CN=DOE.JOHN.QUINCY.1234567890,OU=USA,OU=PKI,OU=DoD,O=U.S. Government,C=US", "issuer_dn": "CN=DOD ID CA-59,C=US",
 			"serial": strings.ToUpper(card.Cert.SerialNumber.Text(16)), "fingerprint_sha256": fingerprint, "issuer_key_id": keyID,
@@ -152,6 +152,38 @@ subjectAltName=otherName:1.3.6.1.4.1.311.20.2.3;UTF8:1234567890117008@MIL,email:
 			got, err := open(t, object{"ca_pem": bundle(root), "subject": tc.subject}).Verify(t.Context(), identity.Proof{Chain: chain(card, issuing)}, now)
 			if err != nil || got.Subject != tc.want {
 				t.Errorf("got %q, %v", got.Subject, err)
+			}
+		})
+	}
+}
+
+// That a certificate says it is strong is not enough: its authority must have been
+// allowed to say so.
+func TestStrengthIsWhatTheAuthorityMayGive(t *testing.T) {
+	root := mtlstest.NewRoot(t, "root")
+	weak := root.Under(t, mtlstest.Request{Subject: "/CN=weak", Extensions: mtlstest.Intermediate + "certificatePolicies=1.2.3.1\n"})
+	strong := root.Under(t, mtlstest.Request{Subject: "/CN=strong", Extensions: mtlstest.Intermediate + "certificatePolicies=1.2.3.1,1.2.3.2\n"})
+	v := open(t, object{"ca_pem": bundle(root, weak, strong), "assurance": []object{
+		{"policy": "1.2.3.2", "acr": "high", "amr": []string{"hwk"}}, {"policy": "1.2.3.1", "acr": "low"},
+	}})
+	for name, tc := range map[string]struct {
+		by       *mtlstest.Authority
+		policies string
+		acr      string
+		amr      []string
+	}{
+		"both, from who may give both":   {strong, "certificatePolicies=1.2.3.1,1.2.3.2\n", "high", []string{"hwk", "x509"}},
+		"both, from who may give one":    {weak, "certificatePolicies=1.2.3.1,1.2.3.2\n", "low", []string{"x509"}},
+		"one that the giver may not":     {weak, "certificatePolicies=1.2.3.2\n", "", []string{"x509"}},
+		"none":                           {strong, "", "", []string{"x509"}},
+		"any policy stands for none":     {strong, "certificatePolicies=2.5.29.32.0\n", "", []string{"x509"}},
+		"a policy that nobody asked for": {strong, "certificatePolicies=1.2.3.9\n", "", []string{"x509"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			card := tc.by.Issue(t, mtlstest.Request{Subject: john, Extensions: mtlstest.Client + tc.policies})
+			got, err := v.Verify(t.Context(), identity.Proof{Chain: chain(card)}, time.Now())
+			if err != nil || got.ACR != tc.acr || !cmp.Equal(got.AMR, tc.amr) {
+				t.Errorf("got %q %v, %v", got.ACR, got.AMR, err)
 			}
 		})
 	}

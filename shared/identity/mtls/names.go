@@ -139,7 +139,7 @@ var subjects = map[string]func(holder) (string, error){
 		}
 		id, ok := edipi(h.common[0])
 		if !ok {
-			return "", refuse("its common name is not of the form LAST.FIRST.MIDDLE.1234567890")
+			return "", refuse("its common name is not of the form LAST.FIRST.MIDDLE.NUMBER, with ten digits")
 		}
 		return id, nil
 	},

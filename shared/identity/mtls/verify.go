@@ -111,6 +111,11 @@ func (v *verifier) chains(shown []*x509.Certificate, policies []x509.OID, now ti
 	leaf := *shown[0]
 	// Names that crypto/x509 does not know, such as UPN, are read in names.go.
 	leaf.UnhandledCriticalExtensions = slices.DeleteFunc(slices.Clone(leaf.UnhandledCriticalExtensions), oidSAN.Equal)
+	if len(policies) > 0 {
+		// crypto/x509 asks for CertificatePolicies only where a certificate says that
+		// some policy is needed. Ours says so.
+		leaf.RequireExplicitPolicyZero = true
+	}
 	found, err := leaf.Verify(x509.VerifyOptions{
 		Roots: v.roots, Intermediates: between, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, CertificatePolicies: policies,

@@ -1,0 +1,9 @@
+package mtls_test
+
+import (
+	"crypto/rsa"
+	"math/big"
+)
+
+// hugeRSA is a key whose signatures would take minutes to check.
+var hugeRSA = &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 100_000), E: 65537}
