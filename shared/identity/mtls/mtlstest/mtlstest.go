@@ -211,6 +211,42 @@ func (a *Authority) ListWith(t testing.TB, extensions string, more ...string) st
 	return a.List(t, append([]string{"-crlexts", "list"}, more...)...)
 }
 
+// EmptyList is a list, of now, that names nobody: as if nothing had been revoked.
+func (a *Authority) EmptyList(t testing.TB) string {
+	t.Helper()
+	a.mu.Lock()
+	books, err := os.ReadFile(a.path("index.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.write("index.txt", "")
+	a.mu.Unlock()
+	defer a.write("index.txt", string(books))
+	return a.List(t)
+}
+
+// Forget takes a certificate out of the authority's books, so that its responder does
+// not know it.
+func (a *Authority) Forget(t testing.TB, cert *x509.Certificate) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	books, err := os.ReadFile(a.path("index.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := ""
+	for line := range strings.Lines(string(books)) {
+		if !strings.Contains(line, fmt.Sprintf("\t%X\t", cert.SerialNumber)) {
+			kept += line
+		}
+	}
+	if kept == string(books) {
+		t.Fatal("the certificate is not in the books")
+	}
+	a.write("index.txt", kept)
+}
+
 // Answer is what a responder says to a request. The signer is the authority itself if it
 // is nil. More are arguments of "openssl ocsp".
 func (a *Authority) Answer(t testing.TB, request []byte, signer *Identity, more ...string) []byte {
