@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"encoding/binary"
 	"time"
@@ -16,7 +17,8 @@ type Possession struct {
 	MeshID  string
 	NodeID  string
 	Subject []byte // the public key
-	Serial  string // of the certificate that is renewed
+	Serial  string // of the certificate that is renewed, or that a ticket is asked for with
+	Nonce   string // of the challenge that an enrollment answers, where there is one
 	At      time.Time
 }
 
@@ -28,6 +30,7 @@ const (
 	ForIssue   Purpose = "issue"
 	ForRenewal Purpose = "renew"
 	ForEnroll  Purpose = "enroll"
+	ForTicket  Purpose = "sync-ticket"
 )
 
 // ProofWindow is how far the node's clock may be from ours, either way. Within it,
@@ -40,11 +43,12 @@ const ProofWindow = 5 * time.Minute
 const possessionContext = "peat-gateway/possession/v1\x00\x00\x00\x00\x00\x00"
 
 // Message returns the bytes that are signed: the context, then purpose,
-// organization, formation, mesh id, node id, subject and serial, each after its
-// length in two bytes, little-endian, and the time in milliseconds in eight.
+// organization, formation, mesh id, node id, subject and what is answered, each
+// after its length in two bytes, little-endian, and the time in milliseconds in
+// eight. What is answered is the serial or the nonce: no purpose has both.
 func (p Possession) Message() []byte {
 	out := []byte(possessionContext)
-	for _, part := range []string{string(p.Purpose), string(p.Key.Org), string(p.Key.App), p.MeshID, p.NodeID, string(p.Subject), p.Serial} {
+	for _, part := range []string{string(p.Purpose), string(p.Key.Org), string(p.Key.App), p.MeshID, p.NodeID, string(p.Subject), cmp.Or(p.Serial, p.Nonce)} {
 		out = binary.LittleEndian.AppendUint16(out, uint16(len(part)))
 		out = append(out, part...)
 	}

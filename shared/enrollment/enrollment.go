@@ -5,6 +5,9 @@
 //
 //	token.go       tokens, and how often they may be used
 //	grant.go       what a token gives
+//	application.go a node that waits for an administrator
+//	voucher.go     what an identity provider said of whose a key is
+//	challenge.go   what a node's proof of its key answers
 //	enrollment.go  what is said in a message, and what is believed of it
 //	request.go     the bytes of a request
 //	response.go    the bytes of a response

@@ -22,6 +22,8 @@ var security = sqldb.RowSecurity{
 		"rewraps": {Runtime: "SELECT,INSERT,UPDATE"},
 		// The sweep forgets requests whose time is up, whosever they are.
 		"idempotency": {Runtime: "SELECT,INSERT,UPDATE,DELETE", System: "SELECT,DELETE"},
+		// The sweep forgets challenges that nobody can answer any more.
+		"enrollment_challenges": {Runtime: "SELECT,INSERT,DELETE", System: "SELECT,DELETE"},
 		// The sweep removes expired tickets, whosever they are.
 		"tickets": {Runtime: "SELECT,INSERT,UPDATE,DELETE", System: "SELECT,DELETE"},
 	},
