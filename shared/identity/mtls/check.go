@@ -51,7 +51,10 @@ func (v *verifier) Check(ctx context.Context) (identity.Report, error) {
 type find func(name string, ok bool, format string, args ...any)
 
 func (v *verifier) checkLists(find find, now time.Time) {
-	for _, l := range v.lists {
+	if v.files != nil {
+		v.files.report(find)
+	}
+	for _, l := range v.known() {
 		end := l.nextUpdate.UTC().Format(time.RFC3339)
 		switch {
 		case l.thisUpdate.After(now.Add(clockSkew)):
@@ -75,7 +78,7 @@ func (v *verifier) checkLists(find find, now time.Time) {
 }
 
 func (v *verifier) hasList(issuer *x509.Certificate) bool {
-	for _, l := range v.lists {
+	for _, l := range v.known() {
 		if l.issuer == issuerKey(issuer) {
 			return true
 		}

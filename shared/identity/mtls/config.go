@@ -40,10 +40,11 @@ type assurance struct {
 
 // revocation says how it is found out whether a certificate was revoked.
 type revocation struct {
-	Mode          string   `json:"mode"`           // hard, soft or off
-	Scope         string   `json:"scope"`          // chain, or the leaf alone
-	CRLs          []string `json:"crls,omitempty"` // PEM, or DER in base64
-	CRLGrace      string   `json:"crl_grace"`      // for how long a list is believed after its end
+	Mode          string   `json:"mode"`                // hard, soft or off
+	Scope         string   `json:"scope"`               // chain, or the leaf alone
+	CRLs          []string `json:"crls,omitempty"`      // PEM, or DER in base64
+	CRLFiles      []string `json:"crl_files,omitempty"` // in the operator's folder
+	CRLGrace      string   `json:"crl_grace"`           // for how long a list is believed after its end
 	OCSP          bool     `json:"ocsp"`
 	OCSPURL       string   `json:"ocsp_url,omitempty"` // instead of what certificates name
 	OCSPNonce     bool     `json:"ocsp_nonce"`
@@ -162,11 +163,12 @@ func (r *revocation) parse(s identity.Settings) error {
 	if grace, err := time.ParseDuration(r.CRLGrace); err != nil || grace < 0 || grace > maxGrace {
 		return invalid(at+"crl_grace", "must be a duration like 72h, at most 2160h")
 	}
+	lists := len(r.CRLs) + len(r.CRLFiles)
 	switch {
-	case r.Mode == off && (len(r.CRLs) > 0 || r.OCSP):
-		return invalid(at+"mode", "must not be off where there are crls or ocsp")
-	case r.Mode != off && len(r.CRLs) == 0 && !r.OCSP:
-		return invalid(at+"mode", "must be off where there are neither crls nor ocsp")
+	case r.Mode == off && (lists > 0 || r.OCSP):
+		return invalid(at+"mode", "must not be off where there are crls, crl_files or ocsp")
+	case r.Mode != off && lists == 0 && !r.OCSP:
+		return invalid(at+"mode", "must be off where there are neither crls, crl_files nor ocsp")
 	case !r.OCSP && (r.OCSPURL != "" || r.OCSPNonce):
 		return invalid(at+"ocsp", "must be true where ocsp_url or ocsp_nonce is set")
 	case r.Mode == off && r.BoundsSession:
@@ -180,6 +182,17 @@ func (r *revocation) parse(s identity.Settings) error {
 	}
 	if len(r.CRLs) > maxListCount {
 		return invalid(at+"crls", "must be at most %d", maxListCount)
+	}
+	switch {
+	case len(r.CRLFiles) > maxListCount:
+		return invalid(at+"crl_files", "must be at most %d", maxListCount)
+	case len(r.CRLFiles) > 0 && s.CRLDir == "":
+		return invalid(at+"crl_files", "cannot be used: the operator has set no folder for them (PEAT_CRL_DIR)")
+	}
+	for i, name := range r.CRLFiles {
+		if !listName.MatchString(name) || slices.Contains(r.CRLFiles[:i], name) {
+			return invalid(at+"crl_files/"+strconv.Itoa(i), "must be the name of a file, once, of letters, digits, '.', '-' and '_'")
+		}
 	}
 	size := 0
 	for i, text := range r.CRLs {
@@ -237,6 +250,9 @@ func (c config) open(s identity.Settings) (*verifier, error) {
 	}
 	if v.lists, err = openLists(c.Revocation.CRLs, v.bundle); err != nil {
 		return nil, err
+	}
+	if len(c.Revocation.CRLFiles) > 0 {
+		v.files = &listFiles{dir: s.CRLDir, names: c.Revocation.CRLFiles, bundle: v.bundle, fixed: v.lists, now: s.Now}
 	}
 	if c.Revocation.OCSP {
 		v.responder = newResponder(c.Revocation.OCSPURL, c.Revocation.OCSPNonce, netguard.New(s.AllowPrivate))

@@ -59,7 +59,7 @@ func TestParse(t *testing.T) {
 		"nothing of revocations":                 {revocation(object{}), "/config/revocation/mode", "is missing"},
 		"an unknown mode":                        {revocation(object{"mode": "maybe"}), "/config/revocation/mode", ""},
 		"an unknown scope":                       {revocation(object{"mode": "hard", "ocsp": true, "scope": "some"}), "/config/revocation/scope", ""},
-		"hard, and nothing to find out with":     {revocation(object{"mode": "hard"}), "/config/revocation/mode", "neither crls nor ocsp"},
+		"hard, and nothing to find out with":     {revocation(object{"mode": "hard"}), "/config/revocation/mode", "neither crls, crl_files nor ocsp"},
 		"off, and something to find out with":    {revocation(object{"mode": "off", "ocsp": true}), "/config/revocation/mode", "must not be off"},
 		"bounded by nothing":                     {revocation(object{"mode": "off", "bounds_session": true}), "/config/revocation/bounds_session", ""},
 		"grace without end":                      {revocation(object{"mode": "hard", "ocsp": true, "crl_grace": "9000h"}), "/config/revocation/crl_grace", ""},

@@ -8,6 +8,7 @@
 //	names.go       whom a certificate names: EDIPI, UPN and others
 //	revocation.go  whether a certificate was revoked, from what is known
 //	crl.go         lists of revocations, as the organization hands them in
+//	listfiles.go   lists that the operator keeps in a folder
 //	ocsp.go        asking a responder; ocspcache.go keeps what it said
 //	check.go       what a provider depends on, for administrators
 //
@@ -62,6 +63,7 @@ type verifier struct {
 	policies        []x509.OID
 	assurances      []assured
 	lists           lists
+	files           *listFiles // nil: there are no lists but those
 	responder       *responder // nil: no responder is asked
 	grace           time.Duration
 	now             func() time.Time

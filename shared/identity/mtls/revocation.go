@@ -55,6 +55,7 @@ func (v *verifier) standing(ctx context.Context, chain []*x509.Certificate, now 
 		return k, nil
 	}
 	k.looked = true
+	lists := v.known()
 	depth := len(chain) - 1
 	if v.config.Revocation.Scope == leafAlone {
 		depth = min(depth, 1)
@@ -65,7 +66,7 @@ func (v *verifier) standing(ctx context.Context, chain []*x509.Certificate, now 
 		if i > 0 {
 			whose = "an authority in its chain"
 		}
-		said := v.lists.ask(cert, issuer, now, v.grace)
+		said := lists.ask(cert, issuer, now, v.grace)
 		if said.state != revoked && v.responder != nil {
 			said = better(said, v.responder.ask(ctx, cert, issuer, now))
 		}
@@ -83,6 +84,14 @@ func (v *verifier) standing(ctx context.Context, chain []*x509.Certificate, now 
 		}
 	}
 	return k, nil
+}
+
+// known are all lists that there are now.
+func (v *verifier) known() lists {
+	if v.files == nil {
+		return v.lists
+	}
+	return v.files.lists()
 }
 
 // hold takes in that a certificate is good for a while.
