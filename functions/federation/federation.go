@@ -4,6 +4,7 @@
 //	federation.go  doors
 //	token.go       enrollment tokens: make, list, revoke, delete
 //	service.go     service tokens of an organization: make, list, revoke
+//	saml.go        the service provider that SAML identity providers know
 //	audit.go       the audit trail: who looks at which, search
 //	export.go      a trail as lines that can be checked without the gateway
 //	heads.go       linking and signing
@@ -22,6 +23,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/providers"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -38,6 +40,8 @@ type Deps struct {
 	Key    audit.Key // signs the heads of audit trails
 	Log    *slog.Logger
 	Now    func() time.Time
+
+	Providers *providers.Providers // identity providers, open; nil: none are asked here
 }
 
 // Function is the function.
@@ -48,7 +52,7 @@ func New(d Deps) *Function { return &Function{d} }
 
 // Routes are the doors.
 func (f *Function) Routes() []web.Route {
-	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), []web.Route{
+	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), f.samlRoutes(), []web.Route{
 		{Pattern: "GET /orgs/{org}/audit", Need: web.Viewer, Handle: f.listEntries(f.ownTrail)},
 		{Pattern: "GET /orgs/{org}/audit/export", Need: web.Viewer, Handle: f.exportTrail(f.ownTrail), Stream: true},
 		{Pattern: "GET /orgs/{org}/audit/heads", Need: web.Viewer, Handle: f.listHeads(f.ownTrail)},

@@ -186,8 +186,11 @@ func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID, since time.Time
 		n = len(waiting)
 		_, err = tx.of(org).ExecContext(ctx, `UPDATE audit_chains SET seq = $2, hash = $3, since = $4 WHERE org_id = $1`,
 			org, c.Seq, c.Hash.String(), c.Since)
+		if err != nil {
+			return err
+		}
 		faultpoint.Hit("audit-link/moved")
-		return err
+		return tx.ringForTrail(ctx, org, waiting[n-1].At)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("link audit entries: %w", err)
