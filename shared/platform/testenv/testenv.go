@@ -1,5 +1,5 @@
 // Package testenv gives tests the things around the program that a machine may
-// lack: a Postgres database, a Redis server, a Kafka broker, the JavaScript
+// lack: a Postgres database, a Redis server, a Kafka broker, openssl, the JavaScript
 // packages.
 //
 // What is missing skips the test and says so. PEAT_TEST_REQUIRE, a list of
