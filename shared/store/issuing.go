@@ -191,7 +191,7 @@ func (tx *Tx) TakeEnrollments(ctx context.Context, o tenant.Org, now time.Time, 
 	minute := minuteOf(now)
 	var count int
 	err := tx.of(o.ID).QueryRowContext(ctx, `INSERT INTO enrollment_counts (org_id, minute, count)
-		SELECT $1, $2, $4 WHERE $4 + COALESCE((SELECT sum(e.count) FROM enrollment_counts e WHERE e.org_id = $1 AND e.minute > $3), 0) <= $5
+		SELECT $1, CAST($2 AS BIGINT), CAST($4 AS BIGINT) WHERE CAST($4 AS BIGINT) + COALESCE((SELECT sum(e.count) FROM enrollment_counts e WHERE e.org_id = $1 AND e.minute > $3), 0) <= CAST($5 AS BIGINT)
 		ON CONFLICT (org_id, minute) DO UPDATE SET count = enrollment_counts.count + excluded.count
 		RETURNING count`, o.ID, minute, minute-enrollmentMinutes, n, o.Quotas.MaxEnrollmentsPerHour).Scan(&count)
 	switch {
