@@ -20,7 +20,7 @@ import (
 
 type object = map[string]any
 
-var here = identity.Settings{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Now: time.Now}
+var here = identity.Settings{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Patience: time.Minute, Now: time.Now}
 
 // open makes a verifier of a configuration as a provider's is.
 func open(t testing.TB, config object) identity.Verifier {

@@ -91,8 +91,8 @@ func TestLists(t *testing.T) {
 			got, err := open(t, object{"ca_pem": bundle(root, issuing, lost), "revocation": tc.revocation}).Verify(t.Context(), identity.Proof{Chain: tc.chain}, now)
 			if tc.word == "" {
 				refused(t, err, tc.kind, tc.why)
-			} else if err != nil || got.Attributes["revocation"] != tc.word {
-				t.Errorf("got %v, %v", got.Attributes["revocation"], err)
+			} else if err != nil || got.Attributes["revocation"] != tc.word || got.Grace.IsZero() == (tc.word == "stale") {
+				t.Errorf("got %v, grace until %s, %v", got.Attributes["revocation"], got.Grace, err)
 			}
 		})
 	}
