@@ -54,6 +54,8 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"a proof is used by one of many":    testProofRace,
 	"service tokens":                    testServiceTokens,
 	"enrollment tokens":                 testEnrollmentTokens,
+	"logins":                            testLogins,
+	"what comes once comes once":        testLoginOnceRace,
 	"a token has no use too many":       testTokenRace,
 	"policies":                          testPolicies,
 	"decisions":                         testDecisions,
