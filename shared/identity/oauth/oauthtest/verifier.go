@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/tokenclaims"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 )
 
@@ -67,12 +68,16 @@ func (v Verifier) Verify(_ context.Context, proof identity.Proof, now time.Time)
 }
 
 // Event returns the claims of a token that the provider has signed.
-func (v Verifier) Event(_ context.Context, token string, _ time.Time) ([]byte, error) {
+func (v Verifier) Event(_ context.Context, token string, _ time.Time) (tokenclaims.Set, error) {
 	all, err := v.open(token)
 	if err != nil {
 		return nil, fault.Unauthenticated.Wrap(err, "the token is not accepted")
 	}
-	return json.Marshal(all)
+	text, err := json.Marshal(all)
+	if err != nil {
+		return nil, err
+	}
+	return tokenclaims.Decode(text)
 }
 
 func (v Verifier) open(token string) (map[string]any, error) {
