@@ -4,6 +4,7 @@
 //	federation.go  doors
 //	token.go       enrollment tokens: make, list, revoke, delete
 //	service.go     service tokens of an organization: make, list, revoke
+//	saml.go        the service provider that SAML identity providers know
 //	login.go       people log in at the gateway's identity provider
 //	logout.go      who is logged in; how that ends
 //	floods.go      how often what anybody can cause may happen
@@ -25,6 +26,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/providers"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -42,6 +44,8 @@ type Deps struct {
 	Logins *Logins   // nil: nobody logs in here
 	Log    *slog.Logger
 	Now    func() time.Time
+
+	Providers *providers.Providers // identity providers, open; nil: none are asked here
 }
 
 // Function is the function.
@@ -55,7 +59,7 @@ func New(d Deps) *Function { return &Function{Deps: d} }
 
 // Routes are the doors.
 func (f *Function) Routes() []web.Route {
-	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), f.loginRoutes(), []web.Route{
+	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), f.samlRoutes(), f.loginRoutes(), []web.Route{
 		{Pattern: "GET /orgs/{org}/audit", Need: web.Viewer, Handle: f.listEntries(f.ownTrail)},
 		{Pattern: "GET /orgs/{org}/audit/export", Need: web.Viewer, Handle: f.exportTrail(f.ownTrail), Stream: true},
 		{Pattern: "GET /orgs/{org}/audit/heads", Need: web.Viewer, Handle: f.listHeads(f.ownTrail)},

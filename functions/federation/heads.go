@@ -68,6 +68,7 @@ func (f *Function) linkAll(ctx context.Context, org tenant.OrgID) error {
 		if n, err := f.Store.LinkAudit(ctx, org, time.Time{}); err != nil || n == 0 {
 			return err
 		}
+		f.Notify() // it may have rung for the trail's sinks
 	}
 }
 

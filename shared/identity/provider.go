@@ -65,6 +65,7 @@ type Settings struct {
 	AllowPrivate []netip.Prefix // networks inside that providers may be in; none by default
 	Patience     time.Duration  // how long a provider may take to answer; default: ten seconds
 	Now          func() time.Time
+	CRLDir       string // where the operator keeps lists of revocations for client certificates; empty: nowhere
 }
 
 // Org is the organization that the verifier is for.

@@ -9,6 +9,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/introspection"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/oidc"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/saml"
 )
 
 // kind is what must be known of a kind of identity provider.
@@ -29,6 +30,7 @@ func newKinds() map[identity.Kind]kind {
 	return map[identity.Kind]kind{
 		identity.OIDC:          {parse: oidc.Parse, open: issuers.Open},
 		identity.Introspection: {parse: introspection.Parse, open: introspection.Open},
+		identity.SAML:          {parse: saml.Parse, open: saml.Open, issuer: saml.IssuerOf, rotate: saml.Rotate},
 	}
 }
 

@@ -125,6 +125,20 @@ func (p *Providers) verifyWith(ctx context.Context, one identity.Provider, proof
 	return claims, nil
 }
 
+// Use lends a provider's open verifier, for what its kind can do beside verifying. It
+// is fn's until fn returns.
+func (p *Providers) Use(ctx context.Context, one identity.Provider, fn func(identity.Verifier) error) error {
+	v, done, err := p.use(ctx, one)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if o, ok := v.(*opened); ok {
+		v = o.Verifier
+	}
+	return fn(v)
+}
+
 // Parse checks a configuration; see identity.Parse.
 func (p *Providers) Parse(k identity.Kind, in json.RawMessage, prior []byte) (identity.Config, error) {
 	kind, ok := p.kinds[k]
