@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -100,8 +101,10 @@ func (g *peopled) ask(c *http.Client, method, path, body string, header map[stri
 // logged in has made, and out again when the provider says so.
 func TestPeopleRunTheGateway(t *testing.T) {
 	var logs locked
-	g := startPeopled(t, &logs, nil)
+	database := filepath.Join(t.TempDir(), "x.db")
+	g := startPeopled(t, &logs, map[string]string{"PEAT_DATABASE_URL": "sqlite:" + database})
 	c := g.browser()
+	seen := watch(c) // what passes through the browser
 	if status, body := g.ask(c, "GET", "/orgs/acme", "", nil); status != 401 {
 		t.Fatalf("%d %s", status, body)
 	}
@@ -146,12 +149,53 @@ func TestPeopleRunTheGateway(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 	g.stop()
-	for what, secret := range map[string]string{"the client's secret": g.provider.Secret, "its other form": url.QueryEscape(g.provider.Secret), "the csrf token": session.CSRF, "a logout token": form[20:60]} {
-		if strings.Contains(string(logs.bytes()), secret) {
-			t.Errorf("%s is in the log", what)
+	said := tables(t, database)
+	said["the log"] = logs.bytes()
+	secrets := map[string]string{"the client's secret": g.provider.Secret, "its other form": url.QueryEscape(g.provider.Secret), "the csrf token": session.CSRF, "a logout token": form[20:]}
+	for name, value := range seen {
+		secrets[name] = value
+	}
+	for _, name := range []string{"__Host-peat-session", "__Host-peat-login", "state", "code"} {
+		if len(secrets[name]) < 20 {
+			t.Errorf("no %s was seen", name)
+		}
+	}
+	for where, b := range said {
+		for name, secret := range secrets {
+			if bytes.Contains(b, []byte(secret)) {
+				t.Errorf("%s is in %s:\n%s", name, where, around(b, secret))
+			}
 		}
 	}
 }
+
+// watch remembers the cookies that a browser is given and what is secret in the
+// addresses that it asks for.
+func watch(c *http.Client) map[string]string {
+	seen := map[string]string{}
+	inner := c.Transport
+	c.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		for _, name := range []string{"state", "nonce", "code"} {
+			if v := r.URL.Query().Get(name); v != "" {
+				seen[name] = v
+			}
+		}
+		got, err := inner.RoundTrip(r)
+		if err == nil {
+			for _, cookie := range got.Cookies() {
+				if cookie.MaxAge > 0 {
+					seen[cookie.Name] = cookie.Value
+				}
+			}
+		}
+		return got, err
+	})
+	return seen
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // TestTokensOfPeople calls the gateway by the tokens that its provider has signed, and
 // by others.
