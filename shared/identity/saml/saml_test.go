@@ -68,6 +68,17 @@ func TestAccepted(t *testing.T) {
 		"no class of authentication": {change: func(a *samltest.Answer) {
 			a.Change = func(el *etree.Element) { remove(el.FindElement("//AuthnContextClassRef")) }
 		}},
+		"nothing said of the key": {change: func(a *samltest.Answer) {
+			a.ChangeSigned = func(el *etree.Element) { remove(el.FindElement("./Signature/KeyInfo")) }
+		}},
+		"only the key's name said": {change: func(a *samltest.Answer) {
+			a.ChangeSigned = func(el *etree.Element) {
+				info := el.FindElement("./Signature/KeyInfo")
+				info.Child = nil
+				info.CreateElement("ds:KeyName").SetText("idp-2026")
+			}
+		}},
+		"one of two keys": {config: map[string]any{"metadata_xml": twoKeys()}, change: func(*samltest.Answer) {}},
 		"several audiences": {change: func(a *samltest.Answer) {
 			a.Change = func(el *etree.Element) {
 				el.FindElement("//AudienceRestriction").CreateElement("saml:Audience").SetText("https://other.example")
@@ -112,6 +123,15 @@ func TestAccepted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// twoKeys is metadata in which another key is before the one that signs, as while a
+// provider replaces its key.
+func twoKeys() string {
+	text := idp().Metadata()
+	key := text[strings.Index(text, "<md:KeyDescriptor"):strings.Index(text, "<md:SingleSignOn")]
+	other := strings.Replace(key, base64Of(idp().Cert.Raw), base64Of(stranger().Cert.Raw), 1)
+	return strings.Replace(text, key, other+key, 1)
 }
 
 func TestECDSA(t *testing.T) {
