@@ -61,8 +61,8 @@ type Settings struct {
 	LogLevel        string
 	Tracing         telemetry.TracingOptions
 	Transport       TransportSettings
-	People          PeopleSettings
 	IdentityAllow   []netip.Prefix
+	People          PeopleSettings
 }
 
 // ReadSettings reads every setting, so that the list of them is complete.
