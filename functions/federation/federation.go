@@ -7,7 +7,9 @@
 //	audit.go       the audit trail: who looks at which, search
 //	export.go      a trail as lines that can be checked without the gateway
 //	heads.go       linking and signing
-//	wire.go        the JSON of all
+//	rule.go        the rules by which nodes are let in: save, versions, rollback
+//	lab.go         what rules decide and would decide, and why
+//	wire.go        the JSON of all; policywire.go that of rules and the lab
 //
 // How the trail is protected, and what can be proved when, is in docs/audit.md.
 package federation
@@ -36,6 +38,7 @@ type Deps struct {
 	Random io.Reader // of tokens
 	Notify func()    // says that the outbox holds something; it must not wait
 	Key    audit.Key // signs the heads of audit trails
+	Prover Prover    // of tokens in the policy lab; nil: it takes claims alone
 	Log    *slog.Logger
 	Now    func() time.Time
 }
@@ -48,7 +51,7 @@ func New(d Deps) *Function { return &Function{d} }
 
 // Routes are the doors.
 func (f *Function) Routes() []web.Route {
-	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), []web.Route{
+	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), f.policyRoutes(), []web.Route{
 		{Pattern: "GET /orgs/{org}/audit", Need: web.Viewer, Handle: f.listEntries(f.ownTrail)},
 		{Pattern: "GET /orgs/{org}/audit/export", Need: web.Viewer, Handle: f.exportTrail(f.ownTrail), Stream: true},
 		{Pattern: "GET /orgs/{org}/audit/heads", Need: web.Viewer, Handle: f.listHeads(f.ownTrail)},
