@@ -8,6 +8,7 @@
 //	device.go       a node enrolls itself
 //	message.go      what it says and is told, in JSON or in the bytes of peat-mesh
 //	denied.go       what is written down of those who are not let in
+//	together.go     orders that come at the same time are kept at the same time
 //	admission.go    whether a key may have a certificate, decided in the transaction
 //	proof.go        that a key is the node's own
 //	renew.go        the same, with the old certificate as the reason
@@ -23,13 +24,16 @@ import (
 	"crypto/ed25519"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/gather"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -39,7 +43,7 @@ import (
 // keys is the part of the keyring that is needed here.
 type keys interface {
 	Seal(ctx context.Context, rec envelope.Record, plaintext []byte) ([]byte, error)
-	Authority(ctx context.Context, key tenant.Key, use func(ed25519.PrivateKey) error) error
+	Sign(ctx context.Context, root keyring.Root, use func(ed25519.PrivateKey) error) error
 }
 
 // Deps is everything this function needs, and nothing it does not.
@@ -57,10 +61,17 @@ type Deps struct {
 type Function struct {
 	Deps
 	denials denials
+	signers gather.Group[tenant.Key, struct{}, store.Signer]
+	orders  orders
 }
 
 // New returns the function, ready.
-func New(d Deps) *Function { return &Function{Deps: d} }
+func New(d Deps) *Function {
+	f := &Function{Deps: d}
+	f.signers.Max, f.signers.Work = math.MaxInt, f.findSigner
+	f.orders.Max, f.orders.Work = maxTogether, f.keepTogether
+	return f
+}
 
 // Routes are the doors.
 func (f *Function) Routes() []web.Route {

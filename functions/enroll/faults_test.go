@@ -6,14 +6,14 @@ import (
 	"database/sql"
 
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
-	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // whole is what the function needs of a keyring.
 type whole interface {
 	Seal(ctx context.Context, rec envelope.Record, plaintext []byte) ([]byte, error)
-	Authority(ctx context.Context, key tenant.Key, use func(ed25519.PrivateKey) error) error
+	Sign(ctx context.Context, root keyring.Root, use func(ed25519.PrivateKey) error) error
 }
 
 // brokenKeys is a key service that is down.
@@ -21,7 +21,7 @@ type brokenKeys struct{}
 
 func (brokenKeys) Seal(context.Context, envelope.Record, []byte) ([]byte, error) { return nil, errDown }
 
-func (brokenKeys) Authority(context.Context, tenant.Key, func(ed25519.PrivateKey) error) error {
+func (brokenKeys) Sign(context.Context, keyring.Root, func(ed25519.PrivateKey) error) error {
 	return errDown
 }
 
@@ -31,11 +31,11 @@ type fragile struct {
 	down *bool
 }
 
-func (f fragile) Authority(ctx context.Context, key tenant.Key, use func(ed25519.PrivateKey) error) error {
+func (f fragile) Sign(ctx context.Context, root keyring.Root, use func(ed25519.PrivateKey) error) error {
 	if *f.down {
 		return errDown
 	}
-	return f.whole.Authority(ctx, key, use)
+	return f.whole.Sign(ctx, root, use)
 }
 
 // between calls a test back after each signature and before what it is for.
@@ -44,8 +44,8 @@ type between struct {
 	then func()
 }
 
-func (b between) Authority(ctx context.Context, key tenant.Key, use func(ed25519.PrivateKey) error) error {
-	err := b.whole.Authority(ctx, key, use)
+func (b between) Sign(ctx context.Context, root keyring.Root, use func(ed25519.PrivateKey) error) error {
+	err := b.whole.Sign(ctx, root, use)
 	b.then()
 	return err
 }

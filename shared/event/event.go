@@ -50,6 +50,9 @@ const (
 	CertificateRevokedType = prefix + "certificate.revoked" + version
 	AuthorityChangedType   = prefix + "authority.changed" + version
 
+	AuditLinkedType   = prefix + "audit.linked" + version
+	AuditRecordedType = prefix + "audit.recorded" + version
+
 	// PingType is what a Knative PingSource sends. A PingSource cannot name its
 	// own type, so the sweep is heard under this one.
 	PingType = "dev.knative.sources.ping"
@@ -64,6 +67,7 @@ func Types() []string {
 		SinkTestType, SinkCreatedType, SinkChangedType, SinkResumedType, SinkDeletedType,
 		DeadLetterParkedType, DeadLetterRedriveType,
 		CertificateIssuedType, CertificateRenewedType, CertificateRevokedType, AuthorityChangedType,
+		AuditLinkedType, AuditRecordedType,
 	}
 }
 
