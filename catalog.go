@@ -91,8 +91,16 @@ func openFederation(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	keys, err := h.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vouch, err := h.Providers(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return federation.New(federation.Deps{
-		Store: st, Tokens: key, Random: rand.Reader, Notify: notify, Key: audits, Log: h.Log, Now: time.Now,
+		Store: st, Tokens: key, Random: rand.Reader, Notify: notify, Key: audits, Log: h.Log, Now: time.Now, Keys: keys, Providers: vouch,
 	}), nil
 }
 

@@ -26,6 +26,7 @@ const (
 	tickets      area = "tickets"
 	enrollment   area = "enrollment"
 	policies     area = "policy"
+	providers    area = "identity-providers"
 	certificates area = "certificates"
 	audit        area = "audit"
 	unscoped     area = ""
@@ -56,6 +57,7 @@ var areas = []struct {
 	{"/orgs/{org}/formations/{app}/certificates", certificates, false},
 	{"/orgs/{org}/formations/{app}/revocations", certificates, false},
 	{"/orgs/{org}/formations/{app}/authority", certificates, false},
+	{"/orgs/{org}/identity-providers", providers, false},
 	{"/orgs/{org}/audit", audit, false},
 	{"/orgs/{org}/tokens", unscoped, false},
 	{"/orgs/{org}/key", unscoped, false},
