@@ -178,7 +178,7 @@ func (f *Function) claimsOf(ctx context.Context, org tenant.OrgID, token string,
 	if errors.Is(err, fault.Unauthenticated) {
 		why := "is not accepted"
 		if known := fault.Of(err); known != nil && known.Message != "" {
-			why = "is not accepted: " + known.Message
+			why = "is refused: " + known.Message
 		}
 		return claims, wrong("/token", why)
 	}
