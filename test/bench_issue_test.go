@@ -56,7 +56,12 @@ func benchIssue(b *testing.B, t *table, env []string) {
 	}
 
 	var made uint64 // nodes, over all runs
-	run := func(length time.Duration, among int) (rate float64, p50, p99 time.Duration) {
+	type result struct {
+		rate             float64
+		p50, p99         time.Duration
+		gateway, clients time.Duration // of the processors, each
+	}
+	run := func(length time.Duration, among int) result {
 		orders := make([][][]byte, clients)
 		for i := range orders {
 			// More than can be issued in the time.
@@ -69,6 +74,7 @@ func benchIssue(b *testing.B, t *table, env []string) {
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		var took []time.Duration
+		served, asked := cpuOf(g.cmd.Process.Pid), cpuOf(os.Getpid())
 		begin := time.Now()
 		for i := range clients {
 			wg.Go(func() {
@@ -87,20 +93,18 @@ func benchIssue(b *testing.B, t *table, env []string) {
 		if len(took) == 0 {
 			b.Fatal("no certificate was issued")
 		}
-		return float64(len(took)) / passed.Seconds(), took[len(took)/2], took[len(took)*99/100]
+		n := time.Duration(len(took))
+		return result{float64(n) / passed.Seconds(), took[n/2], took[n*99/100], (cpuOf(g.cmd.Process.Pid) - served) / n, (cpuOf(os.Getpid()) - asked) / n}
 	}
 	measure := func(among int, note string) float64 {
 		run(time.Second, among) // statements are prepared, the file has grown
-		before, mine := cpuOf(g.cmd.Process.Pid), cpuOf(os.Getpid())
-		const length = 8 * time.Second
-		rate, p50, p99 := run(length, among)
-		n := time.Duration(rate * length.Seconds())
-		if spent := cpuOf(g.cmd.Process.Pid) - before; spent > 0 {
-			t.row("CPU for a certificate: the gateway, the client", fmt.Sprintf("%s, %s", (spent/n).Round(time.Microsecond), ((cpuOf(os.Getpid())-mine)/n).Round(time.Microsecond)), "")
+		r := run(8*time.Second, among)
+		if r.gateway > 0 {
+			t.row("CPU for a certificate: the gateway, the client", fmt.Sprintf("%s, %s", r.gateway.Round(time.Microsecond), r.clients.Round(time.Microsecond)), "")
 		}
-		t.row("certificates issued", fmt.Sprintf("%.0f/s", rate),
-			fmt.Sprintf("%d clients, %s; p50 %s, p99 %s", clients, note, p50.Round(10*time.Microsecond), p99.Round(10*time.Microsecond)))
-		return rate
+		t.row("certificates issued", fmt.Sprintf("%.0f/s", r.rate),
+			fmt.Sprintf("%d clients, %s; p50 %s, p99 %s", clients, note, r.p50.Round(10*time.Microsecond), r.p99.Round(10*time.Microsecond)))
+		return r.rate
 	}
 	run(2*time.Second, clients)
 	var first float64
