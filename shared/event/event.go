@@ -50,6 +50,8 @@ const (
 	CertificateRevokedType = prefix + "certificate.revoked" + version
 	AuthorityChangedType   = prefix + "authority.changed" + version
 
+	EnrollmentDecidedType = prefix + "enrollment.decided" + version
+
 	// PingType is what a Knative PingSource sends. A PingSource cannot name its
 	// own type, so the sweep is heard under this one.
 	PingType = "dev.knative.sources.ping"
@@ -63,7 +65,7 @@ func Types() []string {
 		LogAppendedType, DocumentChangedType, ChangeSkippedType,
 		SinkTestType, SinkCreatedType, SinkChangedType, SinkResumedType, SinkDeletedType,
 		DeadLetterParkedType, DeadLetterRedriveType,
-		CertificateIssuedType, CertificateRenewedType, CertificateRevokedType, AuthorityChangedType,
+		CertificateIssuedType, CertificateRenewedType, CertificateRevokedType, AuthorityChangedType, EnrollmentDecidedType,
 	}
 }
 
