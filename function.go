@@ -7,6 +7,7 @@
 //	host.go      settings, and the resources made from them when first asked for
 //	sequencer.go audit entries to their place
 //	relay.go     events from the outbox to the bus
+//	transport.go who is at the other end: our own TLS, and the proxies before us
 //	serve.go     a set of functions behind one handler
 package gateway
 

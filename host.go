@@ -58,6 +58,7 @@ type Settings struct {
 	DocumentIdle    time.Duration
 	LogLevel        string
 	Tracing         telemetry.TracingOptions
+	Transport       TransportSettings
 }
 
 // ReadSettings reads every setting, so that the list of them is complete.
@@ -91,6 +92,7 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 		DocumentIdle: e.Duration("PEAT_DOCUMENT_IDLE", time.Minute, "how long an untouched document stays in memory"),
 	}
 	s.LogLevel = e.String("PEAT_LOG_LEVEL", "info", "debug, info, warn or error")
+	s.Transport = readTransport(e)
 	s.Tracing = readTracing(e)
 	s.Tracing.Function, s.Tracing.Instance = s.Function, s.Holder
 	for _, text := range strings.FieldsFunc(e.String("PEAT_WEBHOOK_ALLOW", "",

@@ -90,6 +90,7 @@ func (s *Serving) mount(ctx context.Context) error {
 	api := web.Mux(routes, web.Options{
 		Claims: st, Caller: access.NameOf, OnceSecret: []byte(s.host.Settings.AdminToken.Reveal()),
 		Log: s.host.Log, Authorize: authorize, Recheck: access.Freshness, Observe: s.host.Metrics.Request, Tracer: s.host.Tracer(),
+		Proxies: s.host.Settings.Transport.Proxies,
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/", api)
@@ -97,7 +98,7 @@ func (s *Serving) mount(ctx context.Context) error {
 	if len(hears) > 0 && s.host.local == nil {
 		mux.Handle(bus.EventsPath, bus.Door(hears, s.host.Log))
 	}
-	s.Handler = mux
+	s.Handler = s.host.Settings.Transport.clientCerts().Wrap(mux)
 	return nil
 }
 

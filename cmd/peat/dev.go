@@ -88,7 +88,7 @@ func dev(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		d := &demonstration{url: url, token: token, nats: nats.ClientURL(), data: *data, out: stdout}
 		stopDemo = d.start(ctx)
 	}
-	err = listen(ctx, listener, serving)
+	err = listen(ctx, host, listener, serving)
 	stopDemo()
 	return errors.Join(err, host.Close())
 }

@@ -43,7 +43,7 @@ func serve(ctx context.Context, stderr io.Writer) error {
 		return errors.Join(err, serving.Close())
 	}
 	log.Info("serving", "function", host.Settings.Function, "address", listener.Addr().String())
-	return listen(ctx, listener, serving)
+	return listen(ctx, host, listener, serving)
 }
 
 // Limits of the HTTP server. There is no limit on writing: a sync session is one
@@ -57,25 +57,35 @@ const (
 )
 
 // listen serves until the context ends, lets requests finish, and then lets the
-// functions go.
-func listen(ctx context.Context, listener net.Listener, serving *gateway.Serving) error {
+// functions go. It also serves with TLS if the settings say so.
+func listen(ctx context.Context, host *gateway.Host, listener net.Listener, serving *gateway.Serving) error {
+	listeners := []net.Listener{listener}
+	encrypted, err := host.ListenTLS()
+	if err != nil {
+		return errors.Join(err, listener.Close(), serving.Close())
+	}
+	if encrypted != nil {
+		listeners = append(listeners, encrypted)
+	}
 	server := &http.Server{
 		Handler: serving, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 	}
 	// Shutdown waits for answers to end, which those of event streams do not.
 	server.RegisterOnShutdown(serving.Drain)
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { failed <- server.Serve(l) }()
+	}
 	select {
 	case err := <-failed:
-		return errors.Join(err, serving.Close())
+		return errors.Join(err, server.Close(), serving.Close())
 	case <-ctx.Done():
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	// Sync sessions are hijacked connections, which Shutdown does not know of;
 	// closing the functions ends them.
-	err := server.Shutdown(drain)
+	err = server.Shutdown(drain)
 	return errors.Join(err, serving.Close())
 }

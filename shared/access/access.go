@@ -8,6 +8,9 @@
 //	scope.go    parts of the API, and how a token is kept to some of them
 //	service.go  service tokens: what they may be
 //	gate.go     from a request to its caller; the one token from the environment
+//	people.go   persons, whom the gateway's identity provider vouches for
+//	mapping.go  from what it says of them to what they may do
+//	session.go  logins, as browsers carry them
 //	checker.go  from a service token's text to what it allows, without asking the store each time
 //	recent.go   what was asked lately, bounded
 package access
@@ -28,6 +31,9 @@ type Principal struct {
 	// Token is the service token that they call by, which may narrow what the role
 	// allows; nil for everybody else.
 	Token *ServiceToken
+
+	// Person is who calls, if it is a person; nil for programs.
+	Person *Person
 }
 
 type contextKey struct{}

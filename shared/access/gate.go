@@ -35,20 +35,37 @@ func (b Bootstrap) is(text string) bool {
 	return subtle.ConstantTimeCompare(got[:], b.digest[:]) == 1 && b.set
 }
 
-// Gate lets in whoever has the bootstrap token or a service token.
+// Gate lets in whoever has the bootstrap token, a service token, a token of the
+// gateway's identity provider, or a login.
 type Gate struct {
 	Bootstrap Bootstrap
 	Services  *Checker // nil: there are no service tokens here
+	People    *People  // nil: people are not known here
 }
 
-// Authorize finds out who makes the request and whether they may.
+// Authorize finds out who makes the request and whether they may. A request that has
+// a token is not made in a session, whatever cookies come with it.
 func (g Gate) Authorize(r *http.Request, need web.Role) (context.Context, error) {
+	if len(r.Header.Values("Authorization")) == 0 {
+		if p, some, err := g.People.session(r); err != nil {
+			return nil, err
+		} else if some {
+			return p.enter(r, need)
+		}
+	}
 	text, err := bearer(r)
 	if err != nil {
 		return nil, err
 	}
 	if g.Bootstrap.is(text) {
 		return Principal{Name: "bootstrap-admin", Gateway: true}.enter(r, need)
+	}
+	if isJWT(text) && g.People != nil {
+		p, err := g.People.bearer(r.Context(), text)
+		if err != nil {
+			return nil, err
+		}
+		return p.enter(r, need)
 	}
 	if !ServiceKind.Is(text) {
 		return nil, errUnknown

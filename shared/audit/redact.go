@@ -23,6 +23,10 @@ const maxDetail = 256 << 10
 // leaves secrets out, and this is the net below.
 var secretNames = regexp.MustCompile(`(?i)(^|[_.-])(passwords?|passphrases?|passwd|secrets?|tokens?|credentials?|creds|authorization|cookies?|seeds?|nkey|jwt|assertion|sealed|private_?key|api_?key|kek|dek)$`)
 
+// NamesSecret reports whether a text in a field of this name is a secret, as far as
+// the name tells.
+func NamesSecret(name string) bool { return secretNames.MatchString(name) }
+
 // Clean returns the act without secrets and without what a database cannot keep,
 // and its detail as the text that is kept and hashed.
 func (a Act) Clean() (Act, json.RawMessage, error) {

@@ -41,16 +41,29 @@ type Claims struct {
 	ExpiresAt time.Time
 	Session   string // the provider's session, by which a log-out names it
 	ID        string // of the proof: a jti or an assertion's id; empty if it has none
+	// Once says that the proof with this ID may be used once only. Whoever acts on the
+	// claims sees to that, in the transaction of the act.
+	Once bool
+	// Grace is zero unless the provider did not answer when its keys or lists were to be
+	// looked at anew. Then it is the time until which the last answer is believed.
+	Grace time.Time
 }
 
 // MaxAttributesBytes bounds Attributes as JSON.
 const MaxAttributesBytes = 16 << 10
 
-// Proof is what somebody shows. One field is set.
+// MaxTokenBytes bounds a token that is looked at.
+const MaxTokenBytes = 16 << 10
+
+// Proof is what somebody shows. One of Token, SAML and Chain is set.
 type Proof struct {
 	Token string              // a JWT or an opaque access token
 	SAML  []byte              // a SAML response, as XML
 	Chain []*x509.Certificate // a client certificate whose key the TLS handshake proved, its leaf first
+
+	// Provider is the id of the provider that the proof is said to be from; empty: the
+	// proof itself tells, or every provider that could be meant is asked.
+	Provider string
 
 	// Expect is what the proof must be bound to besides the provider's own settings.
 	Expect Expect

@@ -9,6 +9,9 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
+// MaxProviders is how many identity providers an organization may have.
+const MaxProviders = 50
+
 // Kind is a kind of identity provider.
 type Kind string
 

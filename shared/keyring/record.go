@@ -11,6 +11,7 @@ const (
 	Authority  = "authority"
 	Sink       = "sink"
 	SigningKey = "signing-key"
+	Provider   = "identity-provider"
 )
 
 // OfGenesis is the record of a formation's genesis.
@@ -33,4 +34,9 @@ func OfSink(org tenant.OrgID, id string) envelope.Record {
 // send.
 func OfSigningKey(org tenant.OrgID, id string) envelope.Record {
 	return envelope.Record{Org: string(org), Kind: SigningKey, ID: id}
+}
+
+// OfProvider is the record of an identity provider's secrets.
+func OfProvider(org tenant.OrgID, id string) envelope.Record {
+	return envelope.Record{Org: string(org), Kind: Provider, ID: id}
 }

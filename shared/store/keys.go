@@ -29,6 +29,7 @@ var sealedTables = []sealedTable{
 	{kind: keyring.Authority, table: "authorities", app: "app_id", id: "authority_id"},
 	{kind: keyring.Sink, table: "sinks", id: "sink_id"},
 	{kind: keyring.SigningKey, table: "signing_keys", id: "key_id"},
+	{kind: keyring.Provider, table: "identity_providers", id: "provider_id"},
 }
 
 // SealedKinds lists the kinds of sealed records, in the order in which they are

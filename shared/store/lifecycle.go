@@ -59,6 +59,8 @@ func (tx *Tx) DestroyFormation(ctx context.Context, key tenant.Key) error {
 		`DELETE FROM tickets WHERE org_id = $1 AND app_id = $2`,
 		`DELETE FROM enrollment_tokens WHERE org_id = $1 AND app_id = $2`,
 		`DELETE FROM service_token_formations WHERE org_id = $1 AND app_id = $2`,
+		`DELETE FROM policies WHERE org_id = $1 AND app_id = $2`,
+		`DELETE FROM decisions WHERE org_id = $1 AND app_id = $2`,
 		`DELETE FROM ledgers WHERE org_id = $1 AND app_id = $2`,
 		`DELETE FROM enrollment_tokens WHERE org_id = $1 AND app_id = $2`,
 		`DELETE FROM service_token_formations WHERE org_id = $1 AND app_id = $2`,

@@ -6,7 +6,8 @@
 //
 // It reads the files it is given, or its standard input, and exits with 1 if
 // anything failed. With -save it also keeps what it read in a file; with -total
-// it prints the last line only.
+// it prints again what failed, in short, and the last line: who sees but the end of a
+// long log learns what to look for.
 package main
 
 import (
@@ -26,7 +27,7 @@ import (
 
 func main() {
 	save := flag.String("save", "", "keep what was read in this `file`")
-	total := flag.Bool("total", false, "print the last line only")
+	total := flag.Bool("total", false, "print only what failed, in short, and the last line")
 	flag.Parse()
 	s, err := run(*save, *total, flag.Args())
 	if err != nil {
@@ -70,6 +71,11 @@ func run(save string, total bool, files []string) (*summary, error) {
 		}
 	}
 	s.close()
+	if total {
+		for _, t := range s.broken {
+			fmt.Printf("FAIL  %s %s\n%s", t.pkg, t.name, indent(last(s.output[t])))
+		}
+	}
 	fmt.Println(s.line())
 	return s, nil
 }
@@ -94,6 +100,7 @@ type summary struct {
 	output                  map[test][]string
 	open                    map[test]bool   // begun and not ended
 	fails                   map[string]bool // packages with a test that failed
+	broken                  []test          // what is counted as failed; a package has no name
 	skips                   map[string][]string
 }
 
@@ -153,13 +160,18 @@ func (s *summary) add(r record) {
 	case "fail":
 		s.end(t)
 		if t.name != "" {
-			s.failed++
-			s.fails[t.pkg] = true
+			s.fail(t)
 			fmt.Fprintf(s.out, "FAIL  %s %s  %.1fs\n%s", t.pkg, t.name, r.Elapsed, indent(s.output[t]))
 			break
 		}
 		s.endPackage(t, r.FailedBuild, r.Elapsed)
 	}
+}
+
+func (s *summary) fail(t test) {
+	s.failed++
+	s.fails[t.pkg] = true
+	s.broken = append(s.broken, t)
 }
 
 // end closes a test, and with a package what the package left open.
@@ -171,15 +183,13 @@ func (s *summary) endPackage(t test, build string, elapsed float64) {
 	for open := range s.open {
 		if open.pkg == t.pkg {
 			delete(s.open, open)
-			s.failed++
-			s.fails[t.pkg] = true
+			s.fail(open)
 			fmt.Fprintf(s.out, "FAIL  %s %s  never ended\n%s", open.pkg, open.name, indent(s.output[open]))
 		}
 	}
 	if !s.fails[t.pkg] {
-		s.failed++
+		s.fail(test{pkg: t.pkg})
 	}
-	s.fails[t.pkg] = true
 	fmt.Fprintf(s.out, "FAIL  %s  %.1fs\n%s", t.pkg, elapsed, indent(append(s.output[test{pkg: build}], s.output[t]...)))
 }
 
@@ -199,7 +209,7 @@ func (s *summary) skip(t test) {
 // close tells what was skipped and what the input ended in the middle of.
 func (s *summary) close() {
 	for t := range s.open {
-		s.failed++
+		s.fail(t)
 		fmt.Fprintf(s.out, "FAIL  %s %s  never ended\n%s", t.pkg, t.name, indent(s.output[t]))
 	}
 	clear(s.open)
@@ -210,6 +220,11 @@ func (s *summary) close() {
 		}
 	}
 }
+
+// last is the end of a test's output, which mostly says why.
+func last(lines []string) []string { return lines[max(0, len(lines)-lastLines):] }
+
+const lastLines = 12
 
 func (s *summary) line() string {
 	return fmt.Sprintf("%d passed, %d failed, %d skipped", s.passed, s.failed, s.skipped)

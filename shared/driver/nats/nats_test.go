@@ -43,6 +43,15 @@ func openTestNATS(t testing.TB, c natsConfig, s driver.Settings) *natsStream {
 	return d.(*natsStream)
 }
 
+// bystander makes a stream that nobody uses. With its last stream a server clears
+// away the folder of them all, and for a moment cannot make another.
+func bystander(t testing.TB, js jetstream.JetStream) {
+	t.Helper()
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "bystander", Subjects: []string{"bystander"}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func client(t testing.TB, s *natsd.Server) jetstream.JetStream {
 	t.Helper()
 	return clientAt(t, s.ClientURL())
@@ -148,6 +157,7 @@ func TestNATSStreamDeletedUnderneath(t *testing.T) {
 	s := startNATS(t, t.TempDir(), natsd.AnyPort)
 	d := openTestNATS(t, natsConfig{URL: s.ClientURL(), SubjectPrefix: "cdc", Stream: "x"}, driver.Settings{AllowPrivate: drivertest.Loopback})
 	drivertest.DeliverAll(t, d, "a/1")
+	bystander(t, client(t, s))
 	if err := client(t, s).DeleteStream(t.Context(), "x"); err != nil {
 		t.Fatal(err)
 	}

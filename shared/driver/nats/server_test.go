@@ -237,6 +237,7 @@ func TestNATSSecretsStaySealed(t *testing.T) {
 func TestNATSMakesTheStreamAsAsked(t *testing.T) {
 	s := startNATS(t, t.TempDir(), natsd.AnyPort)
 	js := client(t, s)
+	bystander(t, js)
 	for name, tc := range map[string]struct {
 		more []any
 		want jetstream.StreamConfig

@@ -35,7 +35,7 @@ func (m *mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !sane(id) {
 		id = rand.Text()
 	}
-	r = r.WithContext(WithRequestID(r.Context(), id))
+	r = r.WithContext(WithAddress(WithRequestID(r.Context(), id), m.Proxies.Caller(r)))
 	h := w.Header()
 	h.Set(requestIDHeader, id)
 	// Defaults for an API; a handler that serves pages sets its own.
@@ -77,13 +77,21 @@ func (m *mux) finish(out *recorder, r *http.Request, begin time.Time) {
 	}
 	// The path only: a query may hold a ticket.
 	m.Log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", status,
-		"bytes", out.bytes, "ms", took.Milliseconds(), "remote", r.RemoteAddr, "request_id", RequestID(r.Context()))
+		"bytes", out.bytes, "ms", took.Milliseconds(), "remote", remote(r), "request_id", RequestID(r.Context()))
 	if m.Observe != nil {
 		m.Observe(r.Pattern, r.Method, status, took)
 	}
 	if p == http.ErrAbortHandler {
 		panic(p) // the server's own way to break off an answer
 	}
+}
+
+// remote is whom the log says a request comes from.
+func remote(r *http.Request) string {
+	if a := Address(r.Context()); a.IsValid() {
+		return a.String()
+	}
+	return r.RemoteAddr
 }
 
 // unmatched answers what no route takes. ServeMux knows whether the method or

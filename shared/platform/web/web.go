@@ -12,6 +12,7 @@
 //	once.go      requests that are carried out once, however often they come
 //	watch.go     streams end when their caller may not have them any more
 //	span.go      a request as a span of its caller's trace
+//	forwarded.go whom a request comes from, as our own proxies say
 package web
 
 import (
@@ -85,6 +86,9 @@ type Options struct {
 	Claims     Claims
 	Caller     func(ctx context.Context) string
 	OnceSecret []byte
+
+	// Proxies may say for whom they ask; see Address.
+	Proxies Proxies
 
 	MaxBody int64         // 0 is DefaultMaxBody
 	Timeout time.Duration // 0 is DefaultTimeout
