@@ -96,6 +96,9 @@ func (f *Function) tell(ctx context.Context, tx *store.Tx, o order, c authority.
 		return err
 	}
 	faultpoint.Hit("issue/audited")
+	if err := o.record(ctx, tx, f.Now()); err != nil {
+		return err
+	}
 	if o.entering() {
 		if err := tx.Enqueue(ctx, event.EnrollmentDecided(decidedOn(o, c), f.Now())); err != nil {
 			return err

@@ -72,10 +72,7 @@ func (f *Function) denied(ctx context.Context, o order, why error) error {
 		return why
 	}
 	detail := said(o)
-	reason := fault.Of(why)
-	if detail["reason"] = reason.Message; reason.Cause != nil && (errors.Is(why, fault.Unauthenticated) || errors.Is(why, fault.Forbidden)) {
-		detail["reason"] = reason.Cause.Error()
-	}
+	detail["reason"] = reasonOf(why)
 	if missing > 0 {
 		detail["not_recorded"] = missing
 	}
@@ -91,12 +88,25 @@ func (f *Function) denied(ctx context.Context, o order, why error) error {
 			return err
 		}
 		faultpoint.Hit("denied/audited")
+		if err := o.record(ctx, tx, f.Now()); err != nil {
+			return err
+		}
 		return tx.Enqueue(ctx, event.EnrollmentDecided(decidedBy(o, event.EnrollmentDenied), f.Now()))
 	}); err != nil {
 		return err
 	}
 	f.Notify()
 	return why
+}
+
+// reasonOf is why a node is not let in, for the audit trail: what it is told itself may
+// be less.
+func reasonOf(why error) string {
+	reason := fault.Of(why)
+	if reason.Cause != nil && (errors.Is(why, fault.Unauthenticated) || errors.Is(why, fault.Forbidden)) {
+		return reason.Cause.Error()
+	}
+	return reason.Message
 }
 
 // unheard writes down that somebody was turned away of whom nothing is known but the
@@ -114,7 +124,7 @@ func (f *Function) unheard(ctx context.Context, key tenant.Key, from netip.Addr,
 		f.Log.WarnContext(ctx, "an enrollment that was not heard; the audit trail has enough of these", "org", key.Org, "app", key.App, "request_id", web.RequestID(ctx))
 		return why
 	}
-	detail := map[string]any{"reason": fault.Of(why).Message}
+	detail := map[string]any{"reason": reasonOf(why)}
 	if from.IsValid() {
 		detail["address"] = from.String()
 	}

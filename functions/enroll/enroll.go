@@ -80,6 +80,7 @@ type Function struct {
 	Deps
 	denials denials
 	limits  limits
+	outages outages
 }
 
 // New returns the function, ready.

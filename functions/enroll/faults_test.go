@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"database/sql"
 
+	"github.com/defenseunicorns/peat-gateway/functions/enroll"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/genesis"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -14,12 +16,17 @@ import (
 type whole interface {
 	Seal(ctx context.Context, rec envelope.Record, plaintext []byte) ([]byte, error)
 	Authority(ctx context.Context, key tenant.Key, use func(ed25519.PrivateKey) error) error
+	Credentials(ctx context.Context, key tenant.Key, sealed []byte) (genesis.Credentials, error)
 }
 
 // brokenKeys is a key service that is down.
 type brokenKeys struct{}
 
 func (brokenKeys) Seal(context.Context, envelope.Record, []byte) ([]byte, error) { return nil, errDown }
+
+func (brokenKeys) Credentials(context.Context, tenant.Key, []byte) (genesis.Credentials, error) {
+	return genesis.Credentials{}, errDown
+}
 
 func (brokenKeys) Authority(context.Context, tenant.Key, func(ed25519.PrivateKey) error) error {
 	return errDown
@@ -48,6 +55,11 @@ func (b between) Authority(ctx context.Context, key tenant.Key, use func(ed25519
 	err := b.whole.Authority(ctx, key, use)
 	b.then()
 	return err
+}
+
+// betweenKeys puts between before the keys of a world.
+func betweenKeys(then func()) func(*enroll.Deps) {
+	return func(d *enroll.Deps) { d.Keys = between{d.Keys.(whole), then} }
 }
 
 // suspend suspends the formation as whoever else does it would.

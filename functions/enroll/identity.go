@@ -30,18 +30,15 @@ type rules interface {
 	Decide(ctx context.Context, c identity.Claims, r policy.Request, now time.Time) (policy.Decision, error)
 }
 
-// Bounds of what is looked at.
-const (
-	maxTokenBytes = 16 << 10
-	maxSAMLBytes  = 256 << 10
-)
+// maxSAMLBytes bounds a SAML response.
+const maxSAMLBytes = 256 << 10
 
 // evidence reads what a node shows of who it is. r is the request that it came with.
 func (f *Function) evidence(r *http.Request, in *identityRequest) (*identity.Proof, error) {
 	if in == nil {
 		return nil, nil
 	}
-	p := identity.Proof{Token: string(in.Token)}
+	p := identity.Proof{Token: string(in.Token), Provider: in.Provider}
 	shown := 0
 	for _, is := range []bool{in.Token != "", in.SAML != "", in.ClientCertificate} {
 		if is {
@@ -51,7 +48,7 @@ func (f *Function) evidence(r *http.Request, in *identityRequest) (*identity.Pro
 	switch {
 	case shown != 1:
 		return nil, invalid("/identity", "must have one of token, saml and client_certificate")
-	case len(in.Token) > maxTokenBytes:
+	case len(in.Token) > identity.MaxTokenBytes:
 		return nil, invalid("/identity/token", "is longer than any that is looked at")
 	case in.SAML != "":
 		xml, err := base64.StdEncoding.DecodeString(in.SAML)
@@ -94,7 +91,10 @@ func (f *Function) vouch(ctx context.Context, org tenant.OrgID, p identity.Proof
 	claims, provider, err := f.Identities.Verify(ctx, org, p, now)
 	switch {
 	case errors.Is(err, fault.Unauthenticated):
-		return nil, identity.Refused(err)
+		return refusedBy(provider), identity.Refused(err)
+	case errors.Is(err, fault.Unavailable):
+		// Where the provider is, is nobody's business outside.
+		return nil, fault.Unavailable.Wrap(err, "the organization's identity provider does not answer now")
 	case err != nil:
 		return nil, err
 	case claims.Subject == "" || len(claims.Subject) > enrollment.MaxClaimantBytes:
@@ -110,10 +110,23 @@ func (f *Function) vouch(ctx context.Context, org tenant.OrgID, p identity.Proof
 		return nil, err
 	}
 	c := &claimed{claims: claims, voucher: v}
+	if !claims.Grace.IsZero() {
+		f.Log.WarnContext(ctx, "an identity provider does not answer; what it said last is believed", "org", org, "provider_id", provider.ID,
+			"grace_until", claims.Grace, "request_id", web.RequestID(ctx))
+	}
 	if err := f.limitSubject(org, v.Provider, v.Claimant); err != nil {
 		return c, err
 	}
 	return c, nil
+}
+
+// refusedBy is all that is known of somebody whose proof is not good: which provider it
+// would be of.
+func refusedBy(p identity.Provider) *claimed {
+	if p.ID == "" {
+		return nil
+	}
+	return &claimed{claims: identity.Claims{Kind: p.Kind, Issuer: p.Issuer}, voucher: enrollment.Voucher{Provider: p.ID}}
 }
 
 // digest names what was claimed, and not when or by which proof.

@@ -210,6 +210,9 @@ func (c *claimed) shown() map[string]any {
 	if c.claims.ACR != "" {
 		out["acr"] = c.claims.ACR
 	}
+	if !c.claims.Grace.IsZero() {
+		out["grace_until"] = c.claims.Grace
+	}
 	if !c.voucher.Session.IsZero() {
 		out["session_end"] = c.voucher.Session
 	}

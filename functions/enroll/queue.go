@@ -14,6 +14,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/faultpoint"
+	"github.com/defenseunicorns/peat-gateway/shared/policy"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -50,6 +51,12 @@ func (o order) redeemProof(ctx context.Context, tx *store.Tx, now time.Time) err
 	switch {
 	case o.claimed != nil:
 		v = o.claimed.voucher
+		if c := o.claimed.claims; c.Once && c.ID != "" {
+			if err := tx.UseProof(ctx, o.key.Org, c.Issuer, c.ID, now, c.ExpiresAt); err != nil {
+				return err
+			}
+			faultpoint.Hit("enroll/proof-used")
+		}
 	case o.approved != nil:
 		v = o.approved.Voucher
 	case o.vouched:
@@ -89,6 +96,14 @@ func (o order) settle(ctx context.Context, tx *store.Tx, c authority.Certificate
 		return nil
 	}
 	return tx.PutVoucher(ctx, v)
+}
+
+// record keeps a decision of the policy, so that another policy can be asked the same.
+func (o order) record(ctx context.Context, tx *store.Tx, now time.Time) error {
+	if o.claimed == nil || !o.claimed.decided {
+		return nil
+	}
+	return tx.RecordDecision(ctx, o.key.Org, policy.Record{At: store.Precise(now), Claims: o.claimed.claims, Request: o.claimed.request, Decision: o.claimed.decision})
 }
 
 // decidedBy is what is told of a decision on a node.
@@ -199,6 +214,9 @@ func (f *Function) apply(ctx context.Context, tx *store.Tx, o order, a enrollmen
 		return a, err
 	}
 	faultpoint.Hit("queue/kept")
+	if err := o.record(ctx, tx, f.Now()); err != nil {
+		return a, err
+	}
 	detail := said(o)
 	detail["rule"], detail["admitted_by"] = a.Rule, a.AdmittedBy
 	if err := tx.AppendAudit(ctx, f.audit(o.act, o.key, "enrollment.pending", string(o.key.App)+"/"+a.ID, detail)); err != nil {

@@ -3,6 +3,7 @@ package enroll
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
@@ -17,9 +18,45 @@ import (
 // DefaultGrace is how long renewals go on while a provider does not answer.
 const DefaultGrace = 24 * time.Hour
 
-// outages tells whether a provider answers now.
-type outages interface {
-	Check(ctx context.Context, org tenant.OrgID, provider string) (identity.Report, error)
+// checker tells whether a provider answers now.
+type checker interface {
+	Check(ctx context.Context, p identity.Provider) (identity.Report, error)
+}
+
+// How long it is believed that a provider does not answer, or does, and of how many
+// that is remembered.
+const (
+	outageFor  = 30 * time.Second
+	maxOutages = 1024
+)
+
+// outages are what providers were last found to be. While one of them is down, its
+// nodes come by the thousand.
+type outages struct {
+	mu    sync.Mutex
+	found map[identity.Key]outage
+}
+
+type outage struct {
+	at  time.Time
+	why error // nil: it answers
+}
+
+// last returns what was found of a provider of late.
+func (o *outages) last(p identity.Key, now time.Time) (outage, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	was, ok := o.found[p]
+	return was, ok && now.Sub(was.at).Abs() < outageFor
+}
+
+func (o *outages) note(p identity.Key, was outage) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.found == nil || len(o.found) >= maxOutages {
+		o.found = map[identity.Key]outage{}
+	}
+	o.found[p] = was
 }
 
 // errDue is the refusal of a renewal for which the provider has to vouch again.
@@ -86,20 +123,29 @@ func upTo(end, now time.Time, life time.Duration) (time.Duration, bool) {
 	return min(life, left), left >= minValidity
 }
 
-// isDown returns why a provider does not answer, or nil if it does.
-func (f *Function) isDown(ctx context.Context, org tenant.OrgID, provider string) error {
-	asked, ok := f.Identities.(outages)
+// isDown returns why a provider does not answer, or nil if it does. One that was
+// deleted or disabled does not vouch for anybody any more, and that is no outage.
+func (f *Function) isDown(ctx context.Context, org tenant.OrgID, id string) error {
+	asked, ok := f.Identities.(checker)
 	if !ok {
 		return nil
 	}
-	report, err := asked.Check(ctx, org, provider)
+	if was, ok := f.outages.last(identity.Key{Org: org, ID: id}, f.Now()); ok {
+		return was.why
+	}
+	p, err := f.Store.Provider(ctx, org, id)
+	if err != nil || !p.Enabled {
+		return nil
+	}
+	report, err := asked.Check(ctx, p)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err == nil && !report.OK {
 		err = fault.Unavailable.New("the identity provider does not answer")
 	}
-	if errors.Is(err, fault.Unavailable) {
-		return err
-	}
-	return nil
+	f.outages.note(p.Key, outage{f.Now(), err})
+	return err
 }
 
 // indulge lets a renewal go on although its provider should be asked again, because it

@@ -37,8 +37,9 @@ type enrollRequest struct {
 	Proof     *proofRequest        `json:"proof"`
 }
 
-// identityRequest is a proof of identity. One field is set.
+// identityRequest is a proof of identity: one of token, saml and client_certificate.
 type identityRequest struct {
+	Provider          string               `json:"provider_id,omitempty"` // which it is of, where it does not say so itself
 	Token             enrollment.TokenText `json:"token,omitempty"`
 	SAML              string               `json:"saml,omitempty"` // base64
 	ClientCertificate bool                 `json:"client_certificate,omitempty"`
