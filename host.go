@@ -185,7 +185,7 @@ func (h *Host) Store(ctx context.Context) (*store.Store, error) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	h.store = st
-	h.closes = append(h.closes, st.Close, startSequencer(st, h.Log).close)
+	h.closes = append(h.closes, st.Close, startSequencer(st, h.wakeRelay, h.Log).close)
 	return st, nil
 }
 
@@ -305,6 +305,17 @@ func (h *Host) Notify(ctx context.Context) (func(), error) {
 		h.closes = append(h.closes, h.relay.close)
 	}
 	return h.relay.wake, nil
+}
+
+// wakeRelay is for what writes into the outbox without having been asked to: if
+// nobody here ever wanted it emptied, the sweep does it elsewhere.
+func (h *Host) wakeRelay() {
+	h.mu.Lock()
+	r := h.relay
+	h.mu.Unlock()
+	if r != nil {
+		r.wake()
+	}
 }
 
 // deliveries is what the deliveries of all kinds have in common.

@@ -18,6 +18,7 @@ import (
 // Any number may work at once.
 type sequencer struct {
 	store  *store.Store
+	notify func() // the outbox has something in it
 	log    *slog.Logger
 	signal chan struct{}
 	stop   context.CancelFunc
@@ -36,9 +37,9 @@ const (
 	sequencerReach = time.Minute
 )
 
-func startSequencer(st *store.Store, log *slog.Logger) *sequencer {
+func startSequencer(st *store.Store, notify func(), log *slog.Logger) *sequencer {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &sequencer{store: st, log: log, signal: make(chan struct{}, 1), stop: stop, waiting: map[tenant.OrgID]bool{}}
+	s := &sequencer{store: st, notify: notify, log: log, signal: make(chan struct{}, 1), stop: stop, waiting: map[tenant.OrgID]bool{}}
 	st.OnAudit(s.wake)
 	s.wg.Go(func() { s.run(ctx) })
 	return s
@@ -90,6 +91,7 @@ func (s *sequencer) link(ctx context.Context) error {
 				return err
 			}
 			if n > 0 {
+				s.notify()
 				more = append(more, org)
 			}
 		}

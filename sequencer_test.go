@@ -52,7 +52,7 @@ func TestASequencerThatIsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = st.Close() }()
-	s := startSequencer(st, slog.New(slog.DiscardHandler))
+	s := startSequencer(st, func() {}, slog.New(slog.DiscardHandler))
 	appendAct(t, st, "acme")
 	if err := s.close(); err != nil {
 		t.Fatal(err)

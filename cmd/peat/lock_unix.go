@@ -18,7 +18,7 @@ func lockDir(dir string) (func(), error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("another peat dev uses %s", dir)
+		return nil, fmt.Errorf("another peat uses %s", dir)
 	}
 	return func() { _ = f.Close() }, nil
 }

@@ -1,7 +1,8 @@
 // Peat is the gateway in one binary: `peat dev` runs everything in one process,
 // `peat serve` runs the one function that PEAT_FUNCTION names. `peat verify` checks
-// what a sink has received, `peat audit verify` an export of an audit trail, and
-// `peat keys` looks after what is sealed.
+// what a sink has received, `peat audit verify` an export of an audit trail,
+// `peat keys` looks after what is sealed, and `peat enroll` is for the other side: it
+// gets a node its certificate.
 package main
 
 import (
@@ -23,6 +24,7 @@ const usage = `peat is the control plane of Peat meshes.
   peat verify [FLAGS] FILE…                        whether anything is missing in a file of received events
   peat audit verify [FLAGS] FILE                   whether an export of an audit trail is what was recorded
   peat keys COMMAND [FLAGS]                        what is sealed: status, verify, rewrap, import
+  peat enroll --gateway URL … --dir DIR [FLAGS]    a node's own enrollment: its key and its certificate, kept good
   peat version
 
 docs/configuration.md lists the settings; all of them are environment variables.
@@ -61,6 +63,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return auditCommand(ctx, args[1:], os.Stdin, stdout, stderr)
 	case "keys":
 		return keys(ctx, args[1:], stdout, stderr)
+	case "enroll":
+		return enroll(ctx, args[1:], os.Stdin, stdout, stderr)
 	case "version", "--version":
 		_, err := fmt.Fprintln(stdout, gateway.Version())
 		return err

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
@@ -73,6 +75,24 @@ func (f *Function) keep(ctx context.Context, tx *store.Tx, o order, c authority.
 
 // tell writes what was done into the audit trail and the outbox.
 func (f *Function) tell(ctx context.Context, tx *store.Tx, o order, c authority.Certificate) error {
+	entry, e := f.account(o, c)
+	if err := tx.AppendAudit(ctx, entry); err != nil {
+		return err
+	}
+	faultpoint.Hit("issue/audited")
+	if err := o.record(ctx, tx, f.Now()); err != nil {
+		return err
+	}
+	if o.entering() {
+		if err := tx.Enqueue(ctx, event.EnrollmentDecided(decidedOn(o, c), f.Now())); err != nil {
+			return err
+		}
+	}
+	return tx.Enqueue(ctx, e)
+}
+
+// account is what is told of a certificate.
+func (f *Function) account(o order, c authority.Certificate) (store.Audit, cloudevents.Event) {
 	action, kind := "certificate.issue", event.CertificateIssuedType
 	detail := map[string]any{
 		"node_id": c.NodeID, "public_key": hex.EncodeToString(c.Subject), "tier": enrollment.TierName(o.grant.Tier),
@@ -92,19 +112,7 @@ func (f *Function) tell(ctx context.Context, tx *store.Tx, o order, c authority.
 	if !o.grace.IsZero() {
 		detail["grace_until"] = o.grace
 	}
-	if err := tx.AppendAudit(ctx, f.audit(o.act, o.key, action, c.Serial, detail)); err != nil {
-		return err
-	}
-	faultpoint.Hit("issue/audited")
-	if err := o.record(ctx, tx, f.Now()); err != nil {
-		return err
-	}
-	if o.entering() {
-		if err := tx.Enqueue(ctx, event.EnrollmentDecided(decidedOn(o, c), f.Now())); err != nil {
-			return err
-		}
-	}
-	return tx.Enqueue(ctx, event.Certificate(kind, eventOf(c), f.Now()))
+	return f.audit(o.act, o.key, action, c.Serial, detail), event.Certificate(kind, eventOf(c), f.Now())
 }
 
 // decide returns why the order is refused, if it is.
@@ -130,7 +138,6 @@ func (o order) decide(a store.Admission, now time.Time) error {
 
 // bind makes the node id the key's own and keeps the formation's quota.
 func (f *Function) bind(ctx context.Context, tx *store.Tx, o order, c authority.Certificate, a store.Admission, ledger *authority.Ledger) error {
-	n := authority.Node{ID: o.node, Subject: o.subject, Until: c.ExpiresAt, ProvedAt: store.Precise(o.proof.At)}
 	if a.Other != nil { // a name that the key had once
 		if err := tx.FreeNode(ctx, o.key, a.Other.ID); err != nil {
 			return err
@@ -149,12 +156,20 @@ func (f *Function) bind(ctx context.Context, tx *store.Tx, o order, c authority.
 				return tenant.Exceeded(tenant.MaxPeersPerFormation, a.Quotas.MaxPeersPerFormation)
 			}
 		}
-	} else if bytes.Equal(a.Node.Subject, o.subject) && a.Node.Until.After(n.Until) {
-		n.Until = a.Node.Until // an older certificate of the key lasts longer
 	}
-	if err := tx.BindNode(ctx, o.key, n); err != nil {
+	if err := tx.BindNode(ctx, o.key, binding(o, c, a.Node)); err != nil {
 		return fmt.Errorf("bind node: %w", err)
 	}
 	faultpoint.Hit("issue/node-bound")
 	return nil
+}
+
+// binding is what becomes of a node id that was so far as old says, if it was
+// anybody's.
+func binding(o order, c authority.Certificate, old *authority.Node) authority.Node {
+	n := authority.Node{ID: o.node, Subject: o.subject, Until: c.ExpiresAt, ProvedAt: store.Precise(o.proof.At)}
+	if old != nil && bytes.Equal(old.Subject, o.subject) && old.Until.After(n.Until) {
+		n.Until = old.Until // an older certificate of the key lasts longer
+	}
+	return n
 }

@@ -15,6 +15,7 @@
 //	approve.go      what the administrator sees and decides
 //	poll.go         what a node is told that asks again
 //	credentials.go  what members of a formation share
+//	together.go     orders that come at the same time are kept at the same time
 //	admission.go    whether a key may have a certificate, decided in the transaction
 //	proof.go        that a key is the node's own
 //	renew.go        the same, with the old certificate as the reason
@@ -33,6 +34,7 @@ import (
 	"crypto/x509"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
 	"time"
@@ -40,8 +42,10 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/genesis"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/gather"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -51,7 +55,7 @@ import (
 // keys is the part of the keyring that is needed here.
 type keys interface {
 	Seal(ctx context.Context, rec envelope.Record, plaintext []byte) ([]byte, error)
-	Authority(ctx context.Context, key tenant.Key, use func(ed25519.PrivateKey) error) error
+	Sign(ctx context.Context, root keyring.Root, use func(ed25519.PrivateKey) error) error
 	Credentials(ctx context.Context, key tenant.Key, sealed []byte) (genesis.Credentials, error)
 }
 
@@ -66,7 +70,7 @@ type Deps struct {
 	Now    func() time.Time
 
 	Identities identities // nil: nobody is let in by a proof of identity
-	Rules      rules      // nil: likewise
+	Rules      rules      // by default those in the store
 	// Address is whom a request comes from, and Chain the client certificate that it
 	// has shown; by default what the connection says.
 	Address func(*http.Request) netip.Addr
@@ -81,6 +85,8 @@ type Function struct {
 	denials denials
 	limits  limits
 	outages outages
+	signers gather.Group[tenant.Key, struct{}, store.Signer]
+	orders  orders
 }
 
 // New returns the function, ready.
@@ -91,7 +97,13 @@ func New(d Deps) *Function {
 	if d.Chain == nil {
 		d.Chain = shownChain
 	}
-	return &Function{Deps: d, limits: newLimits(d.Rates)}
+	if d.Rules == nil {
+		d.Rules = &stored{store: d.Store}
+	}
+	f := &Function{Deps: d, limits: newLimits(d.Rates)}
+	f.signers.Max, f.signers.Work = math.MaxInt, f.findSigner
+	f.orders.Max, f.orders.Work = maxTogether, f.keepTogether
+	return f
 }
 
 // connected is the address at the other end of a request's connection.

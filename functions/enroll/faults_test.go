@@ -8,6 +8,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/functions/enroll"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
 	"github.com/defenseunicorns/peat-gateway/shared/genesis"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -15,7 +16,7 @@ import (
 // whole is what the function needs of a keyring.
 type whole interface {
 	Seal(ctx context.Context, rec envelope.Record, plaintext []byte) ([]byte, error)
-	Authority(ctx context.Context, key tenant.Key, use func(ed25519.PrivateKey) error) error
+	Sign(ctx context.Context, root keyring.Root, use func(ed25519.PrivateKey) error) error
 	Credentials(ctx context.Context, key tenant.Key, sealed []byte) (genesis.Credentials, error)
 }
 
@@ -28,7 +29,7 @@ func (brokenKeys) Credentials(context.Context, tenant.Key, []byte) (genesis.Cred
 	return genesis.Credentials{}, errDown
 }
 
-func (brokenKeys) Authority(context.Context, tenant.Key, func(ed25519.PrivateKey) error) error {
+func (brokenKeys) Sign(context.Context, keyring.Root, func(ed25519.PrivateKey) error) error {
 	return errDown
 }
 
@@ -38,11 +39,11 @@ type fragile struct {
 	down *bool
 }
 
-func (f fragile) Authority(ctx context.Context, key tenant.Key, use func(ed25519.PrivateKey) error) error {
+func (f fragile) Sign(ctx context.Context, root keyring.Root, use func(ed25519.PrivateKey) error) error {
 	if *f.down {
 		return errDown
 	}
-	return f.whole.Authority(ctx, key, use)
+	return f.whole.Sign(ctx, root, use)
 }
 
 // between calls a test back after each signature and before what it is for.
@@ -51,8 +52,8 @@ type between struct {
 	then func()
 }
 
-func (b between) Authority(ctx context.Context, key tenant.Key, use func(ed25519.PrivateKey) error) error {
-	err := b.whole.Authority(ctx, key, use)
+func (b between) Sign(ctx context.Context, root keyring.Root, use func(ed25519.PrivateKey) error) error {
+	err := b.whole.Sign(ctx, root, use)
 	b.then()
 	return err
 }

@@ -30,6 +30,21 @@ type rules interface {
 	Decide(ctx context.Context, c identity.Claims, r policy.Request, now time.Time) (policy.Decision, error)
 }
 
+// stored are the rules that the store has, ready.
+type stored struct {
+	store *store.Store
+	cache policy.Cache
+}
+
+// Decide asks the rules that count at this moment.
+func (s *stored) Decide(ctx context.Context, c identity.Claims, r policy.Request, now time.Time) (policy.Decision, error) {
+	p, err := s.cache.For(ctx, s.store, r.Key)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	return p.Decide(c, r, now), nil
+}
+
 // maxSAMLBytes bounds a SAML response.
 const maxSAMLBytes = 256 << 10
 
@@ -157,8 +172,6 @@ func (f *Function) judge(ctx context.Context, c *claimed, r policy.Request) erro
 		return err
 	case gone:
 		return errOffboarded
-	case f.Rules == nil:
-		return errPolicy
 	}
 	c.request = r
 	if c.decision, err = f.Rules.Decide(ctx, c.claims, r, f.Now()); err != nil {

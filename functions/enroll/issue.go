@@ -15,6 +15,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/faultpoint"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/gather"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/refusal"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -46,6 +47,7 @@ type order struct {
 	why, rule, admittedBy string
 	replaces              string // the serial of the one that is renewed
 	shown                 *shown // the token that lets the node in; nil without one
+	plain                 bool   // nothing has to be used up or replaced; see together.go
 
 	claimed   *claimed                // who vouches for the node; nil if nobody has to
 	challenge *enrollment.Challenge   // that the proof answers; nil without one
@@ -72,17 +74,17 @@ func (f *Function) postCertificate(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return err
 	}
-	formation, err := f.Store.Formation(r.Context(), key)
+	signer, err := f.signers.Do(r.Context(), key, struct{}{})
 	if err != nil {
 		return err
 	}
-	o.meshID = formation.MeshID
+	o.meshID = signer.Formation.MeshID
 	if o.proof, err = in.Proof.check(authority.Possession{
 		Purpose: authority.ForIssue, Key: key, MeshID: o.meshID, NodeID: o.node, Subject: o.subject,
 	}, f.Now()); err != nil {
 		return err
 	}
-	c, err := f.issue(r.Context(), o)
+	c, err := f.issueBy(r.Context(), o, signer)
 	if err != nil {
 		return err
 	}
@@ -120,25 +122,30 @@ const issueAttempts = 3
 // errSigner means that the authority was changed while something was signed.
 var errSigner = errors.New("enroll: the authority was changed meanwhile")
 
-// issue makes the certificate of an order. The authority is opened and signs before
-// the transaction; what is decided there may come to nothing, and then the
-// signature was for nobody to see.
+// issue makes the certificate of an order.
 func (f *Function) issue(ctx context.Context, o order) (authority.Certificate, error) {
+	signer, err := f.signers.Do(ctx, o.key, struct{}{})
+	if err != nil {
+		return authority.Certificate{}, err
+	}
+	return f.issueBy(ctx, o, signer)
+}
+
+// issueBy makes the certificate of an order for which the signer was looked up. The
+// authority is opened and signs before the transaction; what is decided there may
+// come to nothing, and then the signature was for nobody to see.
+func (f *Function) issueBy(ctx context.Context, o order, signer store.Signer) (authority.Certificate, error) {
 	for range issueAttempts {
-		c, err := f.sign(ctx, o)
-		if errors.Is(err, errSigner) {
-			continue
-		}
+		c, err := f.sign(ctx, o, signer)
 		if err != nil {
 			return c, err
 		}
 		faultpoint.Hit("issue/signed")
-		err = f.Store.InTxOn(ctx, o.key, func(tx *store.Tx) error {
-			var err error
-			c, err = f.keep(ctx, tx, o, c)
-			return err
-		})
+		c, err = f.commit(ctx, o, c)
 		if errors.Is(err, errSigner) {
+			if signer, err = f.signers.Do(ctx, o.key, struct{}{}); err != nil {
+				return authority.Certificate{}, err
+			}
 			continue
 		}
 		if err == nil {
@@ -150,14 +157,24 @@ func (f *Function) issue(ctx context.Context, o order) (authority.Certificate, e
 	return authority.Certificate{}, fault.Unavailable.New("the authority is being changed")
 }
 
-// sign has the authority that signs now sign what is ordered.
-func (f *Function) sign(ctx context.Context, o order) (authority.Certificate, error) {
-	signer, err := f.Store.ActiveAuthority(ctx, o.key)
-	if err != nil {
-		return authority.Certificate{}, err
+// findSigner is the work of a Function's signers: one answer is everybody's who waits
+// for it.
+func (f *Function) findSigner(ctx context.Context, key tenant.Key, calls []*gather.Call[struct{}, store.Signer]) {
+	ctx, cancel := context.WithTimeout(ctx, signerTimeout)
+	defer cancel()
+	found, err := f.Store.Signer(ctx, key)
+	for _, c := range calls {
+		c.Out, c.Err = found, err
 	}
+}
+
+// signerTimeout bounds a read of one row.
+const signerTimeout = 10 * time.Second
+
+// sign has the authority that signs now sign what is ordered.
+func (f *Function) sign(ctx context.Context, o order, signer store.Signer) (authority.Certificate, error) {
 	var signed cert.Certificate
-	if err := f.open(ctx, signer, func(private ed25519.PrivateKey) (err error) {
+	if err := f.Keys.Sign(ctx, signer.Root, func(private ed25519.PrivateKey) (err error) {
 		signed, err = cert.Issue(private, cert.Order{
 			Subject: o.subject, MeshID: o.meshID, NodeID: o.node, Tier: o.grant.Tier, Permissions: o.grant.Permissions,
 			IssuedAt: f.now(), Validity: o.validity,
@@ -174,19 +191,8 @@ func (f *Function) sign(ctx context.Context, o order) (authority.Certificate, er
 	return authority.Certificate{
 		Key: o.key, Serial: serial, Subject: o.subject, NodeID: o.node, Tier: uint8(o.grant.Tier), Permissions: uint8(o.grant.Permissions),
 		IssuedAt: signed.IssuedAt, ExpiresAt: signed.ExpiresAt, RenewAfter: authority.RenewAfter(signed.IssuedAt, signed.ExpiresAt, serial),
-		Authority: signer.ID, Encoded: encoded, By: o.actor, Why: o.why, Rule: o.rule, AdmittedBy: o.admittedBy, Replaces: o.replaces,
+		Authority: signer.Authority.ID, Encoded: encoded, By: o.actor, Why: o.why, Rule: o.rule, AdmittedBy: o.admittedBy, Replaces: o.replaces,
 	}, nil
-}
-
-// open opens the authority that signs now for one signature; errSigner if that is
-// another one by now.
-func (f *Function) open(ctx context.Context, signer authority.Authority, use func(ed25519.PrivateKey) error) error {
-	return f.Keys.Authority(ctx, signer.Key, func(private ed25519.PrivateKey) error {
-		if !private.Public().(ed25519.PublicKey).Equal(ed25519.PublicKey(signer.PublicKey)) {
-			return errSigner
-		}
-		return use(private)
-	})
 }
 
 // refused says which part of an order could be in no certificate.
@@ -203,7 +209,7 @@ func refused(err error) error {
 
 // order reads what an administrator asks for, all that is wrong with it at once.
 func (in issueRequest) order(a act, key tenant.Key) (order, error) {
-	o := order{act: a, key: key, node: in.NodeID, validity: defaultValidity, rule: byAdministrator}
+	o := order{act: a, key: key, node: in.NodeID, validity: defaultValidity, rule: byAdministrator, plain: true}
 	grant, wrong := enrollment.ParseGrant(value(in.Tier), value(in.Permissions))
 	bad := func(pointer, detail string) { wrong = append(wrong, fault.Field{Pointer: pointer, Detail: detail}) }
 	o.grant = grant

@@ -88,14 +88,11 @@ func (f *Function) revocations(ctx context.Context, key tenant.Key) (authority.L
 		if err != nil {
 			return list, err
 		}
-		current := list.Version > 0 && list.Revision == ledger.Revision && list.Authority == signer.ID
+		current := list.Version > 0 && list.Revision == ledger.Revision && list.Authority == signer.Authority.ID
 		if current && (list.GoodUntil.IsZero() || now.Before(list.GoodUntil)) && now.Before(list.MadeAt.Add(listRefresh)) {
 			return list, nil
 		}
 		made, err := f.makeList(ctx, formation, ledger, list.Version+1, signer, now)
-		if errors.Is(err, errSigner) {
-			continue
-		}
 		if err != nil {
 			if current && now.Before(list.MadeAt.Add(listLife)) && (errors.Is(err, fault.Unavailable) || errors.Is(err, fault.Sealed)) {
 				return list, nil // it is right, if longer than it need be
@@ -112,7 +109,7 @@ func (f *Function) revocations(ctx context.Context, key tenant.Key) (authority.L
 			if err != nil {
 				return err
 			}
-			if now.Revision != ledger.Revision || active.ID != signer.ID {
+			if now.Revision != ledger.Revision || active.ID != signer.Authority.ID {
 				return fault.Conflict.New("the ledger was changed meanwhile")
 			}
 			return tx.PutRevocationList(ctx, key, made)
@@ -124,7 +121,7 @@ func (f *Function) revocations(ctx context.Context, key tenant.Key) (authority.L
 	return authority.List{}, fault.Unavailable.New("the list is being changed")
 }
 
-func (f *Function) listState(ctx context.Context, key tenant.Key) (ledger authority.Ledger, list authority.List, signer authority.Authority, err error) {
+func (f *Function) listState(ctx context.Context, key tenant.Key) (ledger authority.Ledger, list authority.List, signer store.Signer, err error) {
 	// The ledger first: what is revoked after it was read makes the list's revision stale.
 	if ledger, err = f.Store.Ledger(ctx, key); err != nil {
 		return
@@ -132,14 +129,14 @@ func (f *Function) listState(ctx context.Context, key tenant.Key) (ledger author
 	if list, err = f.Store.RevocationList(ctx, key); err != nil {
 		return
 	}
-	signer, err = f.Store.ActiveAuthority(ctx, key)
+	signer, err = f.Store.Signer(ctx, key)
 	return
 }
 
 // makeList signs the list of what is revoked and has not expired.
-func (f *Function) makeList(ctx context.Context, formation tenant.Formation, ledger authority.Ledger, version uint64, signer authority.Authority, now time.Time) (authority.List, error) {
+func (f *Function) makeList(ctx context.Context, formation tenant.Formation, ledger authority.Ledger, version uint64, signer store.Signer, now time.Time) (authority.List, error) {
 	key := tenant.Key{Org: formation.Org, App: formation.App}
-	made := authority.List{Version: version, Revision: ledger.Revision, Authority: signer.ID, MadeAt: now}
+	made := authority.List{Version: version, Revision: ledger.Revision, Authority: signer.Authority.ID, MadeAt: now}
 	revoked, err := f.Store.RevokedCertificates(ctx, key, now, cert.MaxRevocations)
 	if err != nil {
 		return made, err
@@ -150,7 +147,7 @@ func (f *Function) makeList(ctx context.Context, formation tenant.Formation, led
 			made.GoodUntil = c.ExpiresAt
 		}
 	}
-	if err := f.open(ctx, signer, func(private ed25519.PrivateKey) error {
+	if err := f.Keys.Sign(ctx, signer.Root, func(private ed25519.PrivateKey) error {
 		list, err = list.Sign(private)
 		return err
 	}); err != nil {

@@ -4,6 +4,10 @@
 //	federation.go  doors
 //	token.go       enrollment tokens: make, list, revoke, delete
 //	service.go     service tokens of an organization: make, list, revoke
+//	saml.go        the service provider that SAML identity providers know
+//	login.go       people log in at the gateway's identity provider
+//	logout.go      who is logged in; how that ends
+//	floods.go      how often what anybody can cause may happen
 //	audit.go       the audit trail: who looks at which, search
 //	export.go      a trail as lines that can be checked without the gateway
 //	heads.go       linking and signing
@@ -22,6 +26,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/providers"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -36,19 +41,25 @@ type Deps struct {
 	Random io.Reader // of tokens
 	Notify func()    // says that the outbox holds something; it must not wait
 	Key    audit.Key // signs the heads of audit trails
+	Logins *Logins   // nil: nobody logs in here
 	Log    *slog.Logger
 	Now    func() time.Time
+
+	Providers *providers.Providers // identity providers, open; nil: none are asked here
 }
 
 // Function is the function.
-type Function struct{ Deps }
+type Function struct {
+	Deps
+	exchanges, refusals minute
+}
 
 // New returns the function, ready.
-func New(d Deps) *Function { return &Function{d} }
+func New(d Deps) *Function { return &Function{Deps: d} }
 
 // Routes are the doors.
 func (f *Function) Routes() []web.Route {
-	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), []web.Route{
+	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), f.samlRoutes(), f.loginRoutes(), []web.Route{
 		{Pattern: "GET /orgs/{org}/audit", Need: web.Viewer, Handle: f.listEntries(f.ownTrail)},
 		{Pattern: "GET /orgs/{org}/audit/export", Need: web.Viewer, Handle: f.exportTrail(f.ownTrail), Stream: true},
 		{Pattern: "GET /orgs/{org}/audit/heads", Need: web.Viewer, Handle: f.listHeads(f.ownTrail)},

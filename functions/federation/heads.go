@@ -24,10 +24,13 @@ const (
 )
 
 // onPing links what was left behind and signs what is new, of every organization
-// there ever was.
+// there ever was. It also forgets which logins were ended, once they would have.
 func (f *Function) onPing(ctx context.Context, _ cloudevents.Event) error {
 	f.Notify()
 	var errs []error
+	if f.Logins != nil {
+		errs = append(errs, f.Store.InTx(ctx, func(tx *store.Tx) error { return tx.ForgetLogins(ctx, f.Now()) }))
+	}
 	for org := tenant.OrgID(""); ; {
 		next, err := f.Store.NextUnlinked(ctx, org)
 		if err != nil {
@@ -65,6 +68,7 @@ func (f *Function) linkAll(ctx context.Context, org tenant.OrgID) error {
 		if n, err := f.Store.LinkAudit(ctx, org, time.Time{}); err != nil || n == 0 {
 			return err
 		}
+		f.Notify() // it may have rung for the trail's sinks
 	}
 }
 

@@ -136,6 +136,9 @@ func (a *Admin) post(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if sink.Source == delivery.AuditTrail && !access.FromContext(r.Context()).ReadsAudit() {
+		return fault.Forbidden.New("this token may not read the audit trail, so it may not send it anywhere")
+	}
 	if k := kinds[sink.Kind]; k.signs != nil && k.signs(sink.Config) {
 		if _, err := a.haveSigningKeys(web.Aside(r.Context()), sink.Org); err != nil { // so that its receiver can fetch them before the first event
 			return err
@@ -162,7 +165,15 @@ func (a *Admin) parse(sc scope, in sinkRequest) (delivery.Sink, driver.Config, e
 		return sink, driver.Config{}, driver.Invalid("kind", "must be webhook, cloudevents, nats, kafka, redis, file or stdout")
 	}
 	var err error
+	if sink.Source, err = delivery.ParseSource(in.Source); err != nil {
+		return sink, driver.Config{}, err
+	}
 	switch {
+	case sink.Source == delivery.AuditTrail:
+		if err := ofTrail(sc, in); err != nil {
+			return sink, driver.Config{}, err
+		}
+		sink.Formations = []string{}
 	case sc.app != "" && in.Formations != nil:
 		return sink, driver.Config{}, driver.Invalid("formations", "is said by the path here")
 	case sc.app != "":
@@ -184,6 +195,9 @@ func (a *Admin) parse(sc scope, in sinkRequest) (delivery.Sink, driver.Config, e
 	sink.Filter = in.Filter
 	if _, err := filter.Compile(sink.Filter); err != nil {
 		return sink, driver.Config{}, err
+	}
+	if sink.Source == delivery.AuditTrail && (sink.Start.Time != nil || sink.Start.Heads != nil) {
+		return sink, driver.Config{}, driver.Invalid("start", "must be now, beginning or a position in the audit trail")
 	}
 	if sink.Start.Position != nil && (sink.Covers(delivery.AllFormations) || len(sink.Formations) > 1) {
 		return sink, driver.Config{}, driver.Invalid("start/position", "means something in one formation only")

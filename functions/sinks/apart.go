@@ -46,5 +46,8 @@ func (a *Admin) apart(ctx context.Context, tx *store.Tx, sink delivery.Sink) err
 // overlap reports whether some formation may be covered by both.
 func overlap(a, b delivery.Sink) bool {
 	all := func(s delivery.Sink) bool { return slices.Contains(s.Formations, delivery.AllFormations) }
-	return all(a) || all(b) || slices.ContainsFunc(a.Formations, func(name string) bool { return b.Covers(tenant.AppID(name)) })
+	if a.Source != b.Source {
+		return false
+	}
+	return a.Source == delivery.AuditTrail || all(a) || all(b) || slices.ContainsFunc(a.Formations, func(name string) bool { return b.Covers(tenant.AppID(name)) })
 }

@@ -34,7 +34,7 @@ func (a *Admin) note(tx *store.Tx, r *http.Request, before, after *delivery.Sink
 // which there is nothing to say but whether there is one.
 func told(s delivery.Sink) map[string]any {
 	out := map[string]any{
-		"formations": s.Formations, "config": s.Config, "format": s.Format, "filter": s.Filter, "state": s.State, "has_secrets": s.Sealed != nil,
+		"source": s.Source, "formations": s.Formations, "config": s.Config, "format": s.Format, "filter": s.Filter, "state": s.State, "has_secrets": s.Sealed != nil,
 	}
 	if s.Retry != nil {
 		out["retry"] = s.Retry

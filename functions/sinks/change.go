@@ -91,6 +91,9 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 	if err := web.ReadJSON(r, &in); err != nil {
 		return err
 	}
+	if sink.Source == delivery.AuditTrail && (in.Format != nil || in.Filter != nil) {
+		return driver.Invalid("filter", "and format mean nothing for the audit trail, which leaves nothing out")
+	}
 	before := sink
 	if in.Format != nil {
 		if sink.Format, err = delivery.ParseFormat(*in.Format); err != nil {

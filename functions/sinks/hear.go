@@ -28,6 +28,7 @@ func (d *Delivery) Events() []bus.Subscription {
 		{Type: event.SinkChangedType, Handle: d.onSink},
 		{Type: event.SinkDeletedType, Handle: d.onSink},
 		{Type: event.DeadLetterRedriveType, Handle: d.onRedrive},
+		{Type: event.AuditLinkedType, Handle: d.onAuditLinked},
 	}
 }
 
@@ -43,7 +44,7 @@ func (d *Delivery) onLogAppended(ctx context.Context, e cloudevents.Event) error
 	}
 	var pairs []pair
 	for _, s := range sinks {
-		if slices.Contains(d.Kinds, s.Kind) && s.State.Served() && s.Covers(key.App) {
+		if d.serves(s.Kind) && s.State.Served() && s.Covers(key.App) {
 			pairs = append(pairs, pair{key, s.ID})
 		}
 	}
@@ -52,7 +53,7 @@ func (d *Delivery) onLogAppended(ctx context.Context, e cloudevents.Event) error
 
 func (d *Delivery) onSink(ctx context.Context, e cloudevents.Event) error {
 	var data event.SinkData
-	if err := read(e, &data); err != nil || !slices.Contains(d.Kinds, delivery.Kind(data.Kind)) {
+	if err := read(e, &data); err != nil || !d.serves(delivery.Kind(data.Kind)) {
 		return err
 	}
 	// Whatever it was waiting for, it is to be asked now.
@@ -64,6 +65,9 @@ func (d *Delivery) onSink(ctx context.Context, e cloudevents.Event) error {
 			err = nil
 		}
 		return err
+	}
+	if sink.Source == delivery.AuditTrail {
+		return d.start(ctx, []pair{trailOf(sink)})
 	}
 	lags, err := d.Store.Lag(ctx, sink, d.Now())
 	if err != nil {
@@ -84,11 +88,13 @@ func (d *Delivery) onSink(ctx context.Context, e cloudevents.Event) error {
 
 func (d *Delivery) onRedrive(ctx context.Context, e cloudevents.Event) error {
 	var data event.DeadLetterData
-	if err := read(e, &data); err != nil || !slices.Contains(d.Kinds, delivery.Kind(data.Kind)) {
+	if err := read(e, &data); err != nil || !d.serves(delivery.Kind(data.Kind)) {
 		return err
 	}
 	return d.start(ctx, []pair{{tenant.Key{Org: data.Org, App: data.App}, data.Sink}})
 }
+
+func (d *Delivery) serves(k delivery.Kind) bool { return slices.Contains(d.Kinds, k) }
 
 // read reads the data of an event; one that cannot be read never can be.
 func read(e cloudevents.Event, into any) error {

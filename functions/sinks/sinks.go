@@ -28,6 +28,7 @@
 //	record.go       writing that down, in one transaction
 //	receipts.go     receipts that wait for those of the chunks after them
 //	replay.go       once more, because somebody asked
+//	trail.go        the audit trail, for sinks that want that
 //	breaker.go      a sink that does not answer is asked once, not for each formation
 //	courtesy.go     who goes first
 //	span.go         a batch as a span, and how long its events took
@@ -178,7 +179,7 @@ func (a *Admin) onPing(ctx context.Context, _ cloudevents.Event) error {
 		}
 		err = errors.Join(err, a.Bus.Publish(ctx, event.LogAppended(key, position, a.Now())))
 	}
-	return errors.Join(err, a.measure(ctx), a.compareDue(ctx))
+	return errors.Join(err, a.ringTrails(ctx), a.measure(ctx), a.compareDue(ctx))
 }
 
 // measure reports how far each kind of sink is behind, all organizations together.
@@ -227,6 +228,9 @@ func (a *Admin) measureOrg(ctx context.Context, org tenant.OrgID, sum map[delive
 
 // lag is how far a sink is behind in all formations together.
 func (a *Admin) lag(ctx context.Context, s delivery.Sink) (delivery.Lag, error) {
+	if s.Source == delivery.AuditTrail {
+		return a.Store.TrailLag(ctx, s.Org, s.ID, a.Now())
+	}
 	lags, err := a.Store.Lag(ctx, s, a.Now())
 	var sum delivery.Lag
 	for _, l := range lags {

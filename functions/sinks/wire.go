@@ -15,6 +15,7 @@ import (
 type sinkRequest struct {
 	Kind       string          `json:"kind"`
 	Config     json.RawMessage `json:"config,omitempty"`
+	Source     string          `json:"source,omitempty"`
 	Formations []string        `json:"formations,omitempty"`
 	Format     string          `json:"format,omitempty"`
 	Start      json.RawMessage `json:"start,omitempty"`
@@ -33,7 +34,8 @@ type sinkPatch struct {
 type sinkWire struct {
 	ID           string          `json:"sink_id"`
 	Kind         delivery.Kind   `json:"kind"`
-	Formations   []string        `json:"formations"`
+	Source       delivery.Source `json:"source"`
+	Formations   []string        `json:"formations"` // of the audit trail none
 	Config       json.RawMessage `json:"config"`
 	Format       delivery.Format `json:"format"`
 	Filter       *filter.Spec    `json:"filter,omitempty"`
@@ -66,7 +68,7 @@ func tag(s delivery.Sink) string {
 
 func wireSink(s delivery.Sink, lag delivery.Lag) sinkWire {
 	w := sinkWire{
-		ID: s.ID, Kind: s.Kind, Formations: s.Formations, Config: s.Config, Format: s.Format, Retry: s.Retry, Start: s.Start,
+		ID: s.ID, Kind: s.Kind, Source: s.Source, Formations: s.Formations, Config: s.Config, Format: s.Format, Retry: s.Retry, Start: s.Start,
 		State: s.State, Reason: s.Reason, Lag: lagWire(lag), CreatedAt: s.CreatedAt,
 	}
 	if !s.Filter.IsZero() {

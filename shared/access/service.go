@@ -142,6 +142,13 @@ func (p Principal) Reaches(formations []string) bool {
 		!slices.ContainsFunc(formations, func(name string) bool { return !slices.Contains(p.Token.Formations, name) })
 }
 
+// ReadsAudit tells whether a caller may see the whole audit trail of an organization
+// of theirs.
+func (p Principal) ReadsAudit() bool {
+	t := p.Token
+	return t == nil || t.EveryFormation() && (len(t.Scopes) == 0 || slices.ContainsFunc(t.Scopes, func(s Scope) bool { return s.includes(Scope(audit + ":read")) }))
+}
+
 // State is active, expired or revoked.
 func (t *ServiceToken) State(now time.Time) string {
 	switch {

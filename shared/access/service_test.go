@@ -192,3 +192,21 @@ func TestWithoutATokenKey(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 }
+
+func TestWhoReadsTheAuditTrail(t *testing.T) {
+	for name, tc := range map[string]struct {
+		p    access.Principal
+		want bool
+	}{
+		"a person":                         {access.Principal{Name: "ann"}, true},
+		"a token for everything":           {access.Principal{Token: &access.ServiceToken{Formations: []string{"*"}}}, true},
+		"a token with the scope":           {access.Principal{Token: &access.ServiceToken{Formations: []string{"*"}, Scopes: []access.Scope{"audit:read", "sinks:write"}}}, true},
+		"a token with another scope":       {access.Principal{Token: &access.ServiceToken{Formations: []string{"*"}, Scopes: []access.Scope{"sinks:write"}}}, false},
+		"a token of one formation":         {access.Principal{Token: &access.ServiceToken{Formations: []string{"logistics"}}}, false},
+		"a token of one, though it has it": {access.Principal{Token: &access.ServiceToken{Formations: []string{"logistics"}, Scopes: []access.Scope{"audit:read"}}}, false},
+	} {
+		if got := tc.p.ReadsAudit(); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

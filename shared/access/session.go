@@ -93,6 +93,15 @@ func (s *Sessions) Give(w http.ResponseWriter, r *http.Request, session Session)
 	return err
 }
 
+// Fits tells whether a session can be handed to a browser: ErrTooMany if not.
+func (s *Sessions) Fits(session Session) error {
+	text, err := session.encode()
+	if err == nil && len(text) > cookie.MaxValue {
+		return ErrTooMany
+	}
+	return err
+}
+
 // Take has the browser forget its session.
 func (s *Sessions) Take(w http.ResponseWriter, r *http.Request) { box.Clear(w, r) }
 
@@ -142,7 +151,7 @@ func (s *Sessions) Check(r *http.Request) (Session, error) {
 
 // Ends are the names under which a session can be ended.
 func (s *Sessions) Ends(session Session) Ends {
-	e := Ends{Session: endName("session", session.ID), Subject: s.SubjectEnd(session.Subject), Begun: session.Begun.Add(-clockSkew)}
+	e := Ends{Session: EndName("session", session.ID), Subject: s.SubjectEnd(session.Subject), Begun: session.Begun.Add(-clockSkew)}
 	e.Provider = e.Session
 	if session.Provider != "" {
 		e.Provider = s.ProviderEnd(session.Provider)
@@ -151,14 +160,14 @@ func (s *Sessions) Ends(session Session) Ends {
 }
 
 // SubjectEnd is the name under which all sessions of somebody are ended.
-func (s *Sessions) SubjectEnd(subject string) []byte { return endName("subject", s.Issuer, subject) }
+func (s *Sessions) SubjectEnd(subject string) []byte { return EndName("subject", s.Issuer, subject) }
 
 // ProviderEnd is the name under which the sessions are ended that came of one at the
 // provider.
-func (s *Sessions) ProviderEnd(id string) []byte { return endName("provider", s.Issuer, id) }
+func (s *Sessions) ProviderEnd(id string) []byte { return EndName("provider", s.Issuer, id) }
 
-// endName is a name that tells nothing of what it is of.
-func endName(parts ...string) []byte {
+// EndName is a name that tells nothing of what it is of.
+func EndName(parts ...string) []byte {
 	text, _ := json.Marshal(parts) // texts only
 	sum := sha256.Sum256(text)
 	return sum[:]
@@ -205,7 +214,7 @@ func (s *Sessions) Keep(next http.Handler) http.Handler {
 
 // principal is the caller in a session.
 func (s Session) principal() Principal {
-	return Principal{Name: personPrefix + s.Subject, Gateway: s.Gateway, Orgs: s.Orgs, Person: &Person{Subject: s.Subject, Label: s.Label}}
+	return Principal{Name: PersonName(s.Subject), Gateway: s.Gateway, Orgs: s.Orgs, Person: &Person{Subject: s.Subject, Label: s.Label}}
 }
 
 // sessionWire is short: a browser sends it with every request.

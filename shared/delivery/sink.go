@@ -66,12 +66,33 @@ func (s State) Served() bool { return s == Active || s == Failing }
 // of the organization, also those made later.
 const AllFormations = "*"
 
-// Sink is one place that changes go to.
+// Source is what goes to a sink.
+type Source string
+
+// The sources.
+const (
+	Changes    Source = "changes" // of the documents of formations
+	AuditTrail Source = "audit"   // every entry of the organization's audit trail, in its order
+)
+
+// ParseSource reads a source; empty is Changes.
+func ParseSource(s string) (Source, error) {
+	switch Source(s) {
+	case "", Changes:
+		return Changes, nil
+	case AuditTrail:
+		return AuditTrail, nil
+	}
+	return "", invalid("source", "must be changes or audit")
+}
+
+// Sink is one place that changes go to, or the audit trail.
 type Sink struct {
 	ID         string
 	Org        tenant.OrgID
 	Kind       Kind
-	Formations []string        // names, or AllFormations alone
+	Source     Source
+	Formations []string        // names, or AllFormations alone; of the audit trail none
 	Config     json.RawMessage // as the kind defines it, without secrets
 	Sealed     []byte          // the secrets, in an envelope; nil if there are none
 	Claim      string          // what no other sink of the kind may have; empty is nothing
@@ -128,6 +149,18 @@ type Cursor struct {
 	StartPosition uint64    // nothing up to here is owed
 	Unreceipted   uint64    // of the positions up to Position, so many last ones are in no receipt yet
 	Attempts      int       // failures of the sink as a whole, in a row
+	NextAttemptAt time.Time // not before; zero is now
+	LastError     string
+}
+
+// AuditCursor is how far a sink is in its organization's audit trail: every entry up
+// to Seq is delivered. There is nothing that could be held and left behind: a trail
+// with a gap proves nothing, so an entry that a sink does not take holds up the rest.
+type AuditCursor struct {
+	Org           tenant.OrgID
+	Sink          string
+	Seq           uint64
+	Attempts      int       // at the entry after Seq, in a row
 	NextAttemptAt time.Time // not before; zero is now
 	LastError     string
 }

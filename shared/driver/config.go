@@ -65,3 +65,10 @@ func IsPlain(c byte) bool {
 // TestApp stands where a formation's name would, for events that are of none. No
 // formation can have this name.
 const TestApp = "_test"
+
+// AuditApp and AuditDocument stand for a formation and a document in events of the
+// organization's audit trail, which is one sequence. No formation can have this name.
+const (
+	AuditApp      = "_audit"
+	AuditDocument = "audit"
+)

@@ -52,6 +52,9 @@ const (
 
 	EnrollmentDecidedType = prefix + "enrollment.decided" + version
 
+	AuditLinkedType   = prefix + "audit.linked" + version
+	AuditRecordedType = prefix + "audit.recorded" + version
+
 	// PingType is what a Knative PingSource sends. A PingSource cannot name its
 	// own type, so the sweep is heard under this one.
 	PingType = "dev.knative.sources.ping"
@@ -66,6 +69,7 @@ func Types() []string {
 		SinkTestType, SinkCreatedType, SinkChangedType, SinkResumedType, SinkDeletedType,
 		DeadLetterParkedType, DeadLetterRedriveType,
 		CertificateIssuedType, CertificateRenewedType, CertificateRevokedType, AuthorityChangedType, EnrollmentDecidedType,
+		AuditLinkedType, AuditRecordedType,
 	}
 }
 

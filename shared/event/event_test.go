@@ -1,12 +1,15 @@
 package event_test
 
 import (
+	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 
+	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/change"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
@@ -70,7 +73,22 @@ func every() map[string]cloudevents.Event {
 			Org: "acme", App: "logistics", Outcome: event.EnrollmentApproved, NodeID: "alpha-1", PublicKey: "ab", Rule: "policy:contractors",
 			Provider: "01PROVIDER", Enrollment: "01ENROLLMENT", Serial: "cd",
 		}, now),
+		event.AuditLinkedType:   event.AuditLinked("acme", now),
+		event.AuditRecordedType: recorded(),
 	}
+}
+
+// recorded is an entry of an audit trail as its receiver reads it.
+func recorded() cloudevents.Event {
+	e, err := event.EncodeAudit(audit.Entry{
+		Org: "acme", ID: "01ENTRY", At: now, Actor: "bootstrap-admin", Action: "formation.create", Target: "logistics", RequestID: "01REQUEST",
+		Detail: json.RawMessage(`{"app_id":"logistics"}`),
+	}.Link(2, audit.Hash{0xcc}))
+	var out cloudevents.Event
+	if err = errors.Join(err, out.UnmarshalJSON(e.AppendJSON(nil))); err != nil {
+		panic(err)
+	}
+	return out
 }
 
 func TestEveryTypeIsValidAndByteForByte(t *testing.T) {
@@ -84,7 +102,7 @@ func TestEveryTypeIsValidAndByteForByte(t *testing.T) {
 		if err := e.Validate(); err != nil || e.Type() != typ {
 			t.Errorf("%s: type %s, %v", typ, e.Type(), err)
 		}
-		if typ != event.DocumentChangedType && typ != event.ChangeSkippedType {
+		if typ != event.DocumentChangedType && typ != event.ChangeSkippedType && typ != event.AuditRecordedType {
 			e.SetID("01UNIQUE") // the only part that differs each time
 		}
 		text, err := e.MarshalJSON()

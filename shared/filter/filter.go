@@ -20,20 +20,22 @@
 //
 // # What it may cost
 //
-// An expression looks at its input and cannot build anything larger: no macro map,
-// no + but for numbers and times, no replace, join or format. This bounds memory,
-// which CEL's cost, charged after each step, does not. Loops nest twice at most,
-// regular expressions are literals of bounded size, and a cost that is estimated
-// for an ordinary event, and counted for each, does the rest.
+// An expression looks at its input and cannot build anything larger, and its cost is
+// estimated for an ordinary event and counted for each: see package expression.
 package filter
 
 import (
 	"fmt"
 
 	"github.com/defenseunicorns/peat-gateway/shared/change"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/expression"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/glob"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
+
+// MaxDocuments is how many globs a filter may have.
+const MaxDocuments = 50
 
 // Spec is a filter as it is written and kept. What it leaves out does not limit.
 type Spec struct {
@@ -50,8 +52,8 @@ func (s Spec) IsZero() bool { return len(s.Documents) == 0 && s.Where == "" }
 // Filter is a Spec made ready. It may be used by several goroutines at once; nil
 // lets everything pass.
 type Filter struct {
-	includes, excludes []glob
-	where              *where // nil: none
+	documents glob.List
+	where     *expression.Expression // nil: none
 }
 
 // Compile makes a filter ready; for an empty Spec it is nil. A Spec that is wrong
@@ -69,14 +71,11 @@ func Compile(s Spec) (*Filter, error) {
 		s.Documents = nil
 	}
 	for i, text := range s.Documents {
-		switch g, err := parseGlob(text); {
-		case err != nil:
+		g, err := glob.Parse(text)
+		if err != nil {
 			wrong = append(wrong, fault.Field{Pointer: fmt.Sprintf("/filter/documents/%d", i), Detail: err.Error()})
-		case g.exclude:
-			f.excludes = append(f.excludes, g)
-		default:
-			f.includes = append(f.includes, g)
 		}
+		f.documents.Add(g)
 	}
 	if s.Where != "" {
 		w, err := compileWhere(s.Where)
@@ -97,20 +96,7 @@ func Compile(s Spec) (*Filter, error) {
 // it, if there are any such, and none that excludes it. If not, Match is false for
 // each of its events.
 func (f *Filter) Document(id string) bool {
-	if f == nil {
-		return true
-	}
-	for _, g := range f.excludes {
-		if g.match(id) {
-			return false
-		}
-	}
-	for _, g := range f.includes {
-		if g.match(id) {
-			return true
-		}
-	}
-	return len(f.includes) == 0
+	return f == nil || f.documents.Match(id)
 }
 
 // Match reports whether the event of this change is wanted. With an error it is
@@ -123,5 +109,5 @@ func (f *Filter) Match(key tenant.Key, c change.Settled) (bool, error) {
 	if f == nil || f.where == nil {
 		return true, nil
 	}
-	return f.where.match(key, c)
+	return match(f.where, key, c)
 }

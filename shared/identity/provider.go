@@ -63,7 +63,9 @@ type Opening struct {
 type Settings struct {
 	PublicURL    *url.URL       // of the gateway, as devices and people reach it; audiences and SAML endpoints derive from it
 	AllowPrivate []netip.Prefix // networks inside that providers may be in; none by default
+	Patience     time.Duration  // how long a provider may take to answer; default: ten seconds
 	Now          func() time.Time
+	CRLDir       string // where the operator keeps lists of revocations for client certificates; empty: nowhere
 }
 
 // Org is the organization that the verifier is for.

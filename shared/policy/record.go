@@ -41,6 +41,18 @@ func isWithheld(v any) bool {
 	return ok
 }
 
+// holdsWithheld reports whether v or something in it is not kept.
+func holdsWithheld(v any) bool {
+	if m, ok := v.(map[string]any); ok && !isWithheld(v) {
+		for _, e := range m {
+			if holdsWithheld(e) {
+				return true
+			}
+		}
+	}
+	return isWithheld(v)
+}
+
 // Redact returns claims as they may be kept: without what names the proof and its
 // session, and without attributes that hold a secret, by their name, or a long text.
 func Redact(c identity.Claims) identity.Claims {
@@ -66,6 +78,10 @@ func redact(name string, v any) any {
 		out := make([]any, len(v))
 		for i, e := range v {
 			out[i] = redact(name, e)
+			if holdsWithheld(out[i]) {
+				// What is compared with a list is compared with all of it.
+				return map[string]any{withheld: true}
+			}
 		}
 		return out
 	case string:

@@ -30,13 +30,18 @@ func (tx *Tx) AppendAudit(ctx context.Context, a Audit) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(tx.audits, a.Org) {
-		tx.audits = append(tx.audits, a.Org)
-	}
+	tx.audited(a.Org)
 	_, err = tx.of(a.Org).ExecContext(ctx, `INSERT INTO audit (org_id, audit_id, at, actor, action, target, request_id, detail)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		a.Org, newID(a.At), micros(a.At), a.Actor, a.Action, a.Target, a.RequestID, string(detail))
 	return err
+}
+
+// audited notes that the organization's trail has grown.
+func (tx *Tx) audited(org tenant.OrgID) {
+	if !slices.Contains(tx.audits, org) {
+		tx.audits = append(tx.audits, org)
+	}
 }
 
 // OnAudit has hear called after each commit of this process that appended to an
@@ -186,8 +191,11 @@ func (s *Store) LinkAudit(ctx context.Context, org tenant.OrgID, since time.Time
 		n = len(waiting)
 		_, err = tx.of(org).ExecContext(ctx, `UPDATE audit_chains SET seq = $2, hash = $3, since = $4 WHERE org_id = $1`,
 			org, c.Seq, c.Hash.String(), c.Since)
+		if err != nil {
+			return err
+		}
 		faultpoint.Hit("audit-link/moved")
-		return err
+		return tx.ringForTrail(ctx, org, waiting[n-1].At)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("link audit entries: %w", err)

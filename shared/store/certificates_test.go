@@ -17,6 +17,10 @@ import (
 // certificateContract is what the store promises of certificates and who signs them.
 var certificateContract = map[string]func(*testing.T, *store.Store){
 	"authorities":      testAuthorities,
+	"who signs":        testSigner,
+	"many at once":     testIssuing,
+	"many are judged":  testStandings,
+	"many are counted": testTakeEnrollments,
 	"a ledger":         testLedger,
 	"certificates":     testCertificates,
 	"revocation":       testRevocation,

@@ -49,6 +49,10 @@ func (tx *Tx) WakeSink(ctx context.Context, org tenant.OrgID, sink string) error
 		WHERE org_id = $1 AND sink_id = $2`, org, sink); err != nil {
 		return fmt.Errorf("wake cursors: %w", err)
 	}
+	if _, err := tx.of(org).ExecContext(ctx, `UPDATE audit_cursors SET attempts = 0, next_attempt_at = 0, last_error = ''
+		WHERE org_id = $1 AND sink_id = $2`, org, sink); err != nil {
+		return fmt.Errorf("wake the audit cursor: %w", err)
+	}
 	_, err := tx.of(org).ExecContext(ctx, `UPDATE held SET next_attempt_at = 0 WHERE org_id = $1 AND sink_id = $2`, org, sink)
 	return err
 }

@@ -18,6 +18,8 @@ var security = sqldb.RowSecurity{
 		"leases": {Runtime: "SELECT,INSERT,UPDATE", System: "SELECT"},
 		// Everybody adds events; only the relay, which is the system, sees and removes them.
 		"outbox": {Runtime: "INSERT", System: "SELECT,DELETE"},
+		// Which logins of people were ended; people are no organization's. The sweep forgets them.
+		"ended_logins": {Runtime: "SELECT,INSERT,UPDATE,DELETE"},
 		// How far re-wrapping has come; it goes over all organizations or one.
 		"rewraps": {Runtime: "SELECT,INSERT,UPDATE"},
 		// The sweep forgets requests whose time is up, whosever they are.

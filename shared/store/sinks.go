@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -14,7 +15,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
-const sinkColumns = `org_id, sink_id, kind, formations, config, sealed, format, start_at, state, reason, created_at, retry, filter, revision, claim`
+const sinkColumns = `org_id, sink_id, kind, formations, config, sealed, format, start_at, state, reason, created_at, retry, filter, revision, claim, source`
 
 func scanSink(r row) (delivery.Sink, error) {
 	var s delivery.Sink
@@ -22,7 +23,7 @@ func scanSink(r row) (delivery.Sink, error) {
 	var claim sql.NullString
 	var created int64
 	if err := r.Scan(&s.Org, &s.ID, &s.Kind, &formations, &config, &s.Sealed, &s.Format, &start, &s.State, &s.Reason, &created,
-		&retry, &filter, &s.Revision, &claim); err != nil {
+		&retry, &filter, &s.Revision, &claim, &s.Source); err != nil {
 		return delivery.Sink{}, err
 	}
 	s.Config, s.CreatedAt, s.Claim = json.RawMessage(config), fromMicros(created), claim.String
@@ -56,7 +57,7 @@ func sinkTexts(s delivery.Sink) (start, retry, filter string, err error) {
 	return start, retry, filter, err
 }
 
-// CreateSink adds a sink and a cursor for every formation it covers now: at the
+// CreateSink adds a sink and its cursor in the audit trail, or one for every formation it covers now: at the
 // end of the log, or before its beginning. A formation made later begins at its
 // beginning. fault.NotFound if the organization or a named formation is not there,
 // fault.Conflict if another sink has what this one claims.
@@ -73,9 +74,9 @@ func (tx *Tx) CreateSink(ctx context.Context, s delivery.Sink) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.of(s.Org).ExecContext(ctx, `INSERT INTO sinks (`+sinkColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+	_, err = tx.of(s.Org).ExecContext(ctx, `INSERT INTO sinks (`+sinkColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		s.Org, s.ID, s.Kind, string(formations), string(s.Config), s.Sealed, s.Format, start, s.State, s.Reason, micros(s.CreatedAt),
-		retry, filter, s.Revision, claim)
+		retry, filter, s.Revision, claim, cmp.Or(s.Source, delivery.Changes))
 	switch {
 	case sqldb.IsMissingParent(err):
 		return fault.NotFound.New("no organization %q", s.Org)
@@ -84,6 +85,9 @@ func (tx *Tx) CreateSink(ctx context.Context, s delivery.Sink) error {
 	}
 	if err != nil {
 		return fmt.Errorf("insert sink: %w", err)
+	}
+	if s.Source == delivery.AuditTrail {
+		return tx.startTrail(ctx, s)
 	}
 	if s.Covers(delivery.AllFormations) {
 		return tx.startAll(ctx, s)

@@ -109,6 +109,10 @@ func (s *Store) inGroup(ctx context.Context, name string, fn func(tx *Tx) error)
 	return err
 }
 
+// Refused tells whether a transaction came to nothing because the database refused
+// what was in it. After another error it may have been kept.
+func Refused(err error) bool { return sqldb.IsAnswer(err) }
+
 // Snapshot is the store as of one moment.
 type Snapshot struct {
 	queries

@@ -47,12 +47,15 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"audit heads":                       testAuditHeads,
 	"audit is searched":                 testAuditSearch,
 	"audit is heard":                    testAuditIsHeard,
+	"audit goes to sinks":               testAuditCursors,
 	"signing keys":                      testSigningKeys,
 	"identity providers":                testProviders,
 	"proofs are used once":              testUsedProofs,
 	"a proof is used by one of many":    testProofRace,
 	"service tokens":                    testServiceTokens,
 	"enrollment tokens":                 testEnrollmentTokens,
+	"logins":                            testLogins,
+	"what comes once comes once":        testLoginOnceRace,
 	"a token has no use too many":       testTokenRace,
 	"policies":                          testPolicies,
 	"decisions":                         testDecisions,
@@ -509,7 +512,7 @@ func testTickets(t *testing.T, s *store.Store) {
 
 func addSink(t *testing.T, s *store.Store, id string, start delivery.Start, formations ...string) delivery.Sink {
 	t.Helper()
-	sink := delivery.Sink{ID: id, Org: "acme", Kind: delivery.File, Formations: formations, Config: []byte(`{"path":"x"}`), Sealed: []byte("s"),
+	sink := delivery.Sink{ID: id, Org: "acme", Kind: delivery.File, Source: delivery.Changes, Formations: formations, Config: []byte(`{"path":"x"}`), Sealed: []byte("s"),
 		Format: delivery.Both, Start: start, State: delivery.Active, CreatedAt: store.Precise(now)}
 	inTx(t, s, func(tx *store.Tx) error { return tx.CreateSink(t.Context(), sink) })
 	return sink

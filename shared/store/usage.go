@@ -201,7 +201,12 @@ func (tx *Tx) TakeEnrollment(ctx context.Context, org tenant.OrgID, now time.Tim
 	case count > 1:
 		return nil
 	}
-	_, err = tx.of(org).ExecContext(ctx, `DELETE FROM enrollment_counts WHERE org_id = $1 AND minute <= $2`, org, minute-enrollmentMinutes)
+	return tx.forgetEnrollments(ctx, org, minute)
+}
+
+// forgetEnrollments removes the counts that are too old to matter in a minute.
+func (tx *Tx) forgetEnrollments(ctx context.Context, org tenant.OrgID, minute int64) error {
+	_, err := tx.of(org).ExecContext(ctx, `DELETE FROM enrollment_counts WHERE org_id = $1 AND minute <= $2`, org, minute-enrollmentMinutes)
 	return err
 }
 

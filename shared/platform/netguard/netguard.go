@@ -111,7 +111,7 @@ func (g *Guard) URL(text string, schemes ...string) (*url.URL, error) {
 	case !slices.Contains(schemes, u.Scheme):
 		return nil, errors.New("must begin with " + strings.Join(schemes, ":// or ") + "://")
 	case u.User != nil:
-		return nil, errors.New("must not hold a user or password: a URL is shown to everybody who may see the sink")
+		return nil, errors.New("must not hold a user or password: a URL is shown to everybody who may see what it is for")
 	case u.Fragment != "":
 		return nil, errors.New("must not hold a fragment")
 	}

@@ -284,15 +284,15 @@ func (db *DB) together(leader *member, members []*member, careful bool) error {
 	case err == nil:
 		db.checkpoints.committed()
 		return nil
-	case !alone && isAnswer(err):
+	case !alone && IsAnswer(err):
 		return again(err) // nothing was kept, and it need not be everybody's fault
 	}
 	return fmt.Errorf("commit: %w", err)
 }
 
-// isAnswer tells whether err is what the engine says of a commit that it refuses.
-// After any other the work may have been kept.
-func isAnswer(err error) bool {
+// IsAnswer tells whether err is what the engine says of a statement or a commit that it
+// refuses. After any other the work may have been kept.
+func IsAnswer(err error) bool {
 	var pg *pgconn.PgError
 	var lite *sqlite.Error
 	return errors.As(err, &pg) || errors.As(err, &lite) && lite.Code()&0xff == sqlite3.SQLITE_CONSTRAINT

@@ -1,11 +1,10 @@
 // Package testenv gives tests the things around the program that a machine may
-// lack: a Postgres database, a Redis server, a Kafka broker, the JavaScript
-// packages.
+// lack: a Postgres database, a Redis server, a Kafka broker, a Keycloak, openssl, the
+// JavaScript packages.
 //
 // What is missing skips the test and says so. PEAT_TEST_REQUIRE, a list of
-// names with commas between them ("postgres,redis,node,kafka"), turns those
-// skips into failures, so that a complete run cannot pass by having left things
-// out.
+// names with commas between them ("postgres,redis,node,kafka,keycloak"), turns those
+// skips into failures, so that a complete run cannot pass by having left things out.
 // KEEP=1 leaves what a test made, and prints where it is.
 //
 // Only tests import this package.

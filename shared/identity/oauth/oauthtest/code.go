@@ -78,7 +78,7 @@ func (p *Provider) isClient(r *http.Request) bool {
 
 func (p *Provider) redeem(w http.ResponseWriter, r *http.Request) {
 	c := p.codes[r.PostFormValue("code")]
-	if c == nil || c.used || c.redirect != r.PostFormValue("redirect_uri") || oauth.Challenge(r.PostFormValue("code_verifier")) != c.challenge {
+	if c == nil || c.used && !p.Reuse || c.redirect != r.PostFormValue("redirect_uri") || oauth.Challenge(r.PostFormValue("code_verifier")) != c.challenge {
 		p.refuse(w, "invalid_grant")
 		return
 	}

@@ -7,6 +7,7 @@
 //	code.go      people who log in
 //	device.go    devices that wait until somebody does
 //	sign.go      tokens
+//	verifier.go  what tells its tokens from others
 //
 // Only tests import it.
 package oauthtest
@@ -43,8 +44,12 @@ type Provider struct {
 	Refuse string
 	// Down has every endpoint answer 503.
 	Down bool
+	// Reuse has codes be good more than once.
+	Reuse bool
 	// Silent leaves out iss of answers to the browser, and says so.
 	Silent bool
+	// Now is the provider's clock.
+	Now func() time.Time
 	// Audience, if set, is whom ID tokens are for.
 	Audience string
 
@@ -64,7 +69,7 @@ func New(t testing.TB) *Provider {
 		t.Fatal(err)
 	}
 	p := &Provider{
-		t: t, key: key, ClientID: "peat-gateway", Secret: "the client's secret: 100%",
+		t: t, key: key, Now: time.Now, ClientID: "peat-gateway", Secret: "the client's secret: 100%",
 		codes: map[string]*code{}, devices: map[string]*device{}, asked: map[string]int{},
 	}
 	mux := http.NewServeMux()
@@ -156,7 +161,7 @@ func (p *Provider) refuse(w http.ResponseWriter, code string) {
 
 // claims are those of a token that is made now for the client.
 func (p *Provider) claims(of map[string]any) map[string]any {
-	now := time.Now()
+	now := p.Now()
 	out := map[string]any{"iss": p.URL, "aud": p.ClientID, "iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix()}
 	for k, v := range of {
 		out[k] = v

@@ -22,7 +22,7 @@ func (p *Provider) Sign(claims map[string]any) string {
 func (p *Provider) LogoutToken(claims map[string]any) string {
 	all := map[string]any{
 		"jti": rand.Text(), "events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}},
-		"exp": time.Now().Add(2 * time.Minute).Unix(),
+		"exp": p.Now().Add(2 * time.Minute).Unix(),
 	}
 	for k, v := range claims {
 		all[k] = v

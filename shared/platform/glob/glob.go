@@ -1,4 +1,7 @@
-package filter
+// Package glob matches names with patterns that anybody may write: * is any run of
+// characters but : and /, ** any run, ? any one character. One that begins with !
+// excludes. There are no classes and no escapes.
+package glob
 
 import (
 	"errors"
@@ -7,17 +10,15 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a filter's globs.
-const (
-	MaxDocuments = 50  // globs of one filter
-	MaxGlobBytes = 256 // of one glob
-)
+// MaxBytes is how long a glob may be.
+const MaxBytes = 256
 
-// glob is a pattern for whole document ids.
-type glob struct {
-	exclude bool
-	prefix  string // before the first wildcard; most ids are told apart by it alone
-	steps   []step // from the first wildcard on
+// Glob is a pattern for whole names.
+type Glob struct {
+	Exclude bool
+
+	prefix string // before the first wildcard; most names are told apart by it alone
+	steps  []step // from the first wildcard on
 }
 
 type step struct {
@@ -34,21 +35,22 @@ const (
 	all          // **
 )
 
-func parseGlob(text string) (glob, error) {
+// Parse reads a glob, or says in words that follow its name what is wrong with it.
+func Parse(text string) (Glob, error) {
 	pattern, exclude := strings.CutPrefix(text, "!")
 	switch {
-	case len(text) > MaxGlobBytes:
-		return glob{}, fmt.Errorf("is longer than %d bytes", MaxGlobBytes)
+	case len(text) > MaxBytes:
+		return Glob{}, fmt.Errorf("is longer than %d bytes", MaxBytes)
 	case pattern == "":
-		return glob{}, errors.New("is empty")
+		return Glob{}, errors.New("is empty")
 	case !utf8.ValidString(pattern):
-		return glob{}, errors.New("is not UTF-8")
+		return Glob{}, errors.New("is not UTF-8")
 	}
 	// Read as themselves they would disappoint whoever expects a class, silently.
 	if i := strings.IndexAny(pattern, `[]{}\`); i >= 0 {
-		return glob{}, fmt.Errorf("holds %q, which means nothing here; ? stands for any one character", pattern[i])
+		return Glob{}, fmt.Errorf("holds %q, which means nothing here; ? stands for any one character", pattern[i])
 	}
-	g := glob{exclude: exclude}
+	g := Glob{Exclude: exclude}
 	first := strings.IndexAny(pattern, "*?")
 	if first < 0 {
 		g.prefix = pattern
@@ -72,10 +74,11 @@ func parseGlob(text string) (glob, error) {
 	return g, nil
 }
 
-// match follows all ways to read the id at once, so its time is at most the
-// product of both lengths, whatever the pattern.
-func (g glob) match(id string) bool {
-	rest, ok := strings.CutPrefix(id, g.prefix)
+// Match reports whether this is the glob's pattern. It follows all ways to read the
+// name at once, so its time is at most the product of both lengths, whatever the
+// pattern.
+func (g Glob) Match(name string) bool {
+	rest, ok := strings.CutPrefix(name, g.prefix)
 	if !ok {
 		return false
 	}
@@ -120,7 +123,7 @@ func (g glob) match(id string) bool {
 
 // enter notes a place in the pattern, and those behind it that a wildcard for
 // nothing leads to.
-func (g glob) enter(p *places, at uint16) {
+func (g Glob) enter(p *places, at uint16) {
 	for !p.has(at) {
 		p.list[p.n] = at
 		p.n++
@@ -134,11 +137,39 @@ func (g glob) enter(p *places, at uint16) {
 
 // places is a set of places in a pattern.
 type places struct {
-	list [MaxGlobBytes + 1]uint16
+	list [MaxBytes + 1]uint16
 	n    int
-	bits [MaxGlobBytes/64 + 1]uint64
+	bits [MaxBytes/64 + 1]uint64
 }
 
 func (p *places) has(at uint16) bool { return p.bits[at/64]&(1<<(at%64)) != 0 }
 
 func (p *places) clear() { p.n, p.bits = 0, [len(p.bits)]uint64{} }
+
+// List is globs together.
+type List struct{ includes, excludes []Glob }
+
+// Add adds one.
+func (l *List) Add(g Glob) {
+	if g.Exclude {
+		l.excludes = append(l.excludes, g)
+	} else {
+		l.includes = append(l.includes, g)
+	}
+}
+
+// Match reports whether a name passes: one glob that includes it, if there are any
+// such, and none that excludes it.
+func (l List) Match(name string) bool {
+	for _, g := range l.excludes {
+		if g.Match(name) {
+			return false
+		}
+	}
+	for _, g := range l.includes {
+		if g.Match(name) {
+			return true
+		}
+	}
+	return len(l.includes) == 0
+}

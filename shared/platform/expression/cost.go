@@ -1,4 +1,4 @@
-package filter
+package expression
 
 import (
 	"reflect"
@@ -9,14 +9,14 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 )
 
-// ordinaryEvent answers what the estimate asks: how long is this?
-type ordinaryEvent struct{}
+// ordinaryInput answers what the estimate asks: how long is this?
+type ordinaryInput struct{}
 
-func (ordinaryEvent) EstimateSize(cost.AstNode) *cost.SizeEstimate {
+func (ordinaryInput) EstimateSize(cost.AstNode) *cost.SizeEstimate {
 	return &cost.SizeEstimate{Min: 0, Max: ordinary}
 }
 
-func (ordinaryEvent) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
+func (ordinaryInput) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
 	return nil
 }
 
@@ -53,8 +53,8 @@ func weight(v any) int {
 		return len(v)
 	case types.Bytes:
 		return len(v)
-	case object:
-		return weight(v.target)
+	case Object:
+		return weight(v.Target)
 	case []ref.Val:
 		sum := 8
 		for _, e := range v {
