@@ -76,6 +76,7 @@ func TestEveryActIsRecorded(t *testing.T) {
 	token = fmt.Sprint("token=", w.act("POST /orgs/{org}/tokens", "", `{"label":"a","role":"viewer"}`)["token_id"])
 	w.act("POST /orgs/{org}/tokens/{token}/revoke", token, "")
 
+	w.providers()
 	for _, base := range []string{"/orgs/{org}/formations/{app}/cdc/sinks", "/orgs/{org}/cdc/sinks"} {
 		formations := ""
 		if base == "/orgs/{org}/cdc/sinks" {
@@ -143,6 +144,20 @@ func (w *acts) waiting(key tenant.Key) {
 	w.act("POST /orgs/{org}/identity/reinstate", "", `{"provider_id":"idp","subject":"ann"}`)
 }
 
+// providers takes the routes of identity providers.
+func (w *acts) providers() {
+	w.t.Helper()
+	const base = "/orgs/{org}/identity-providers"
+	made := w.act("POST "+base, "", `{"kind":"introspection","label":"a","config":{"introspection_url":"http://127.0.0.1:1/x","client_id":"a","client_secret":"b","any_audience":true}}`)
+	provider := fmt.Sprint("provider=", made["provider_id"])
+	w.act("PATCH "+base+"/{provider}", provider, `{"label":"b"}`)
+	w.act("POST "+base+"/{provider}/disable", provider, "")
+	w.act("POST "+base+"/{provider}/enable", provider, "")
+	w.act("POST "+base+"/{provider}/rotate-secret", provider, `{"client_secret":"c"}`)
+	w.act("POST "+base+"/{provider}/check", provider, "")
+	w.act("DELETE "+base+"/{provider}", provider, "")
+}
+
 // certificates takes the routes of certificates and of the authorities that sign them.
 func (w *acts) certificates(key tenant.Key) {
 	w.t.Helper()
@@ -194,7 +209,7 @@ type acts struct {
 func newActs(t *testing.T) *acts {
 	t.Helper()
 	url := "sqlite:" + filepath.Join(t.TempDir(), "x.db")
-	host, err := gateway.NewHost(settings(t, map[string]string{"PEAT_DATABASE_URL": url, "PEAT_WEBHOOK_ALLOW": "127.0.0.0/8"}), io.Discard)
+	host, err := gateway.NewHost(settings(t, map[string]string{"PEAT_DATABASE_URL": url, "PEAT_WEBHOOK_ALLOW": "127.0.0.0/8", "PEAT_IDENTITY_ALLOW": "127.0.0.0/8"}), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@
 //	federation.go  doors
 //	token.go       enrollment tokens: make, list, revoke, delete
 //	service.go     service tokens of an organization: make, list, revoke
+//	idp.go         identity providers: make, list, change, enable, disable, delete
+//	idpcheck.go    whether a provider can be used; a new secret for it
 //	saml.go        the service provider that SAML identity providers know
 //	login.go       people log in at the gateway's identity provider
 //	logout.go      who is logged in; how that ends
@@ -27,6 +29,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/providers"
+	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
@@ -45,6 +48,7 @@ type Deps struct {
 	Log    *slog.Logger
 	Now    func() time.Time
 
+	Keys      *keyring.Keyring     // what providers' secrets are sealed with
 	Providers *providers.Providers // identity providers, open; nil: none are asked here
 }
 
@@ -59,7 +63,7 @@ func New(d Deps) *Function { return &Function{Deps: d} }
 
 // Routes are the doors.
 func (f *Function) Routes() []web.Route {
-	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), f.samlRoutes(), f.loginRoutes(), []web.Route{
+	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), f.providerRoutes(), f.samlRoutes(), f.loginRoutes(), []web.Route{
 		{Pattern: "GET /orgs/{org}/audit", Need: web.Viewer, Handle: f.listEntries(f.ownTrail)},
 		{Pattern: "GET /orgs/{org}/audit/export", Need: web.Viewer, Handle: f.exportTrail(f.ownTrail), Stream: true},
 		{Pattern: "GET /orgs/{org}/audit/heads", Need: web.Viewer, Handle: f.listHeads(f.ownTrail)},

@@ -25,6 +25,7 @@ const (
 	sinks        area = "sinks"
 	tickets      area = "tickets"
 	enrollment   area = "enrollment"
+	providers    area = "identity-providers"
 	certificates area = "certificates"
 	audit        area = "audit"
 	unscoped     area = ""
@@ -55,6 +56,7 @@ var areas = []struct {
 	{"/orgs/{org}/formations/{app}/certificates", certificates, false},
 	{"/orgs/{org}/formations/{app}/revocations", certificates, false},
 	{"/orgs/{org}/formations/{app}/authority", certificates, false},
+	{"/orgs/{org}/identity-providers", providers, false},
 	{"/orgs/{org}/audit", audit, false},
 	{"/orgs/{org}/tokens", unscoped, false},
 	{"/orgs/{org}/key", unscoped, false},
