@@ -102,8 +102,13 @@ func openFederation(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	logins, err := h.logins(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return federation.New(federation.Deps{
 		Store: st, Tokens: key, Random: rand.Reader, Notify: notify, Key: audits, Log: h.Log, Now: time.Now, Keys: keys, Providers: vouch,
+		Logins: logins,
 	}), nil
 }
 

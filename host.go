@@ -65,6 +65,7 @@ type Settings struct {
 	Tracing         telemetry.TracingOptions
 	Transport       TransportSettings
 	IdentityAllow   []netip.Prefix
+	People          PeopleSettings
 }
 
 // ReadSettings reads every setting, so that the list of them is complete.
@@ -105,6 +106,7 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 	s.EnrollGrace = e.Duration("PEAT_ENROLL_GRACE", enroll.DefaultGrace, "how long certificates are renewed although an identity provider that should vouch again does not answer; 0 is not at all")
 	s.LogLevel = e.String("PEAT_LOG_LEVEL", "info", "debug, info, warn or error")
 	s.Transport = readTransport(e)
+	s.People = readPeople(e)
 	s.Tracing = readTracing(e)
 	s.Tracing.Function, s.Tracing.Instance = s.Function, s.Holder
 	s.AllowPrivate = readPrefixes(e, "PEAT_WEBHOOK_ALLOW", "private address ranges that sinks may reach (CIDR, a comma between them); by default only public addresses")
@@ -158,6 +160,7 @@ type Host struct {
 	store   *store.Store
 	keys    *keyring.Keyring
 	tokens  token.Key
+	known   *people
 	local   *bus.Local // set by Dev: events stay in this process
 	bus     bus.Publisher
 	relay   *relay
@@ -269,10 +272,15 @@ func (h *Host) TokenKey() (token.Key, error) {
 	return h.tokens, nil
 }
 
-// Gate is who lets callers in. Without a token key that is whoever has the
-// administrator's token, and nobody else: so it was before there were others.
+// Gate is who lets callers in. Without a token key no service token is taken, and
+// without an identity provider of the gateway's own no person.
 func (h *Host) Gate(ctx context.Context) (access.Gate, error) {
 	gate := access.Gate{Bootstrap: access.NewBootstrap(h.Settings.AdminToken.Reveal())}
+	if p, err := h.people(ctx); err != nil {
+		return gate, err
+	} else if p != nil {
+		gate.People = p.access
+	}
 	if !h.Settings.TokenKey.IsSet() && h.Settings.TokenKeyFile == "" {
 		h.Log.Warn("PEAT_TOKEN_KEY is not set: service tokens are not taken here")
 		return gate, nil

@@ -25,6 +25,9 @@ type relay struct {
 const (
 	relayBatch   = 100
 	relayTimeout = 30 * time.Second
+	// relayRest lets events gather while there are many, so that they are taken out by
+	// the dozen. The first goes at once.
+	relayRest = 50 * time.Millisecond
 )
 
 func startRelay(st *store.Store, publisher bus.Publisher, log *slog.Logger) *relay {
@@ -52,6 +55,11 @@ func (r *relay) run(ctx context.Context) {
 		}
 		if err := r.flush(ctx); err != nil && ctx.Err() == nil {
 			r.log.Warn("outbox not emptied; the sweep will try again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(relayRest):
 		}
 	}
 }

@@ -1,11 +1,15 @@
 package audit
 
 import (
+	"encoding"
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strings"
+	"time"
+	"unicode/utf8"
 )
 
 // hidden takes the place of what is not written down.
@@ -25,7 +29,28 @@ var secretNames = regexp.MustCompile(`(?i)(^|[_.-])(passwords?|passphrases?|pass
 
 // NamesSecret reports whether a text in a field of this name is a secret, as far as
 // the name tells.
-func NamesSecret(name string) bool { return secretNames.MatchString(name) }
+func NamesSecret(name string) bool {
+	// Most names are short words; the expression costs as much as the rest of an entry.
+	for i := range len(name) {
+		if name[i] >= utf8.RuneSelf {
+			return secretNames.MatchString(name)
+		}
+	}
+	name = strings.ToLower(name)
+	for _, word := range secretWords {
+		before, is := strings.CutSuffix(name, word)
+		if is && (before == "" || strings.HasSuffix(before, "_") || strings.HasSuffix(before, ".") || strings.HasSuffix(before, "-")) {
+			return true
+		}
+	}
+	return false
+}
+
+// secretWords are the words of secretNames, each as it may be written.
+var secretWords = []string{
+	"password", "passwords", "passphrase", "passphrases", "passwd", "secret", "secrets", "token", "tokens", "credential", "credentials", "creds",
+	"authorization", "cookie", "cookies", "seed", "seeds", "nkey", "jwt", "assertion", "sealed", "private_key", "privatekey", "api_key", "apikey", "kek", "dek",
+}
 
 // Clean returns the act without secrets and without what a database cannot keep,
 // and its detail as the text that is kept and hashed.
@@ -37,24 +62,84 @@ func (a Act) Clean() (Act, json.RawMessage, error) {
 	if len(a.Detail) == 0 {
 		return a, json.RawMessage(`{}`), nil
 	}
-	// Through JSON, so that fields of structs are seen under the names they are written with.
-	text, err := json.Marshal(a.Detail)
+	value, ok := basic(a.Detail)
+	if !ok {
+		var err error
+		if value, err = throughJSON(a.Detail); err != nil {
+			return a, nil, err
+		}
+	}
+	text, err := json.Marshal(redact("", value))
 	if err != nil {
-		return a, nil, fmt.Errorf("encode audit detail: %w", err)
-	}
-	d := json.NewDecoder(strings.NewReader(string(text)))
-	d.UseNumber()
-	var value any
-	if err := d.Decode(&value); err != nil {
-		return a, nil, fmt.Errorf("decode audit detail: %w", err)
-	}
-	if text, err = json.Marshal(redact("", value)); err != nil {
 		return a, nil, fmt.Errorf("encode audit detail: %w", err)
 	}
 	if len(text) > maxDetail {
 		text = fmt.Appendf(nil, `{"omitted":"the detail had %d bytes"}`, len(text))
 	}
 	return a, text, nil
+}
+
+// throughJSON returns a value as JSON has it, so that fields of structs are seen under
+// the names they are written with.
+func throughJSON(v any) (any, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode audit detail: %w", err)
+	}
+	d := json.NewDecoder(strings.NewReader(string(text)))
+	d.UseNumber()
+	var value any
+	if err := d.Decode(&value); err != nil {
+		return nil, fmt.Errorf("decode audit detail: %w", err)
+	}
+	return value, nil
+}
+
+// basic is throughJSON without the way through JSON, for what most acts tell of; false
+// for anything else.
+func basic(v any) (any, bool) {
+	switch v := v.(type) {
+	case nil, bool, int, int64, uint64:
+		return v, true
+	case string:
+		return v, utf8.ValidString(v)
+	case time.Time:
+		text, err := v.MarshalText()
+		return string(text), err == nil
+	case []string:
+		if v == nil {
+			return nil, true
+		}
+		out := make([]any, len(v))
+		for i, s := range v {
+			if !utf8.ValidString(s) {
+				return nil, false
+			}
+			out[i] = s
+		}
+		return out, true
+	case map[string]any:
+		if v == nil {
+			return nil, true
+		}
+		out := make(map[string]any, len(v))
+		for k, inner := range v {
+			b, ok := basic(inner)
+			if !ok || !utf8.ValidString(k) {
+				return nil, false
+			}
+			out[k] = b
+		}
+		return out, true
+	}
+	switch v.(type) {
+	case json.Marshaler, encoding.TextMarshaler:
+		return nil, false
+	}
+	if r := reflect.ValueOf(v); r.Kind() == reflect.String { // an id
+		return r.String(), utf8.ValidString(r.String())
+	}
+	return nil, false
 }
 
 // redact returns a value without secrets; name is that of the field it is in.
@@ -73,7 +158,7 @@ func redact(name string, value any) any {
 		}
 		return out
 	case string:
-		if v != "" && secretNames.MatchString(name) {
+		if v != "" && NamesSecret(name) {
 			return hidden
 		}
 		return withoutQuery(plain(v))

@@ -42,8 +42,8 @@ type Admission struct {
 // Admission reads what decides on a certificate for a node id and a key that an
 // authority has signed. The ledger is locked already.
 //
-// The node id is asked for as a range in its order, which only the index on it can
-// give: as long as Postgres knows nothing about the table, an index that begins
+// The node id and the key are asked for as ranges in their order, which only the index
+// on each can give: as long as Postgres knows nothing about the table, an index that begins
 // alike looks as good to it, and it would go through all nodes of the formation.
 func (tx *Tx) Admission(ctx context.Context, key tenant.Key, signer, node string, subject []byte) (Admission, error) {
 	var a Admission
@@ -60,7 +60,7 @@ func (tx *Tx) Admission(ctx context.Context, key tenant.Key, signer, node string
 		LEFT JOIN (SELECT subject, until, proved_at FROM nodes
 			WHERE org_id = $1 AND app_id = $2 AND node_id >= $4 AND node_id <= $4 ORDER BY node_id LIMIT 1) n ON true
 		LEFT JOIN (SELECT node_id, until, proved_at FROM nodes
-			WHERE org_id = $1 AND app_id = $2 AND subject = $5 AND node_id <> $4) m ON true
+			WHERE org_id = $1 AND app_id = $2 AND subject >= $5 AND subject <= $5 AND node_id <> $4 ORDER BY subject LIMIT 1) m ON true
 		WHERE f.org_id = $1 AND f.app_id = $2 AND f.state <> 'destroyed'`, key.Org, key.App, signer, node, subject).Scan(
 		&a.Formation.MeshID, &a.Formation.Policy, &a.Formation.State, &a.Formation.AuthorityPublicKey, &created, &quotas, &state,
 		&mine.Subject, &until, &proved, &otherID, &otherUntil, &otherProved, &a.Revoked)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -12,12 +13,12 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // Certificates of one organization that are issued at the same time are decided on
-// and kept in few statements. Where there is one row to a statement elsewhere, here
-// there are as many as sqldb.DB.RowsAtOnce.
+// and kept in few statements: see sqldb.DB.RowsAtOnce.
 
 // Signer is what a certificate is signed with.
 type Signer struct {
@@ -84,30 +85,6 @@ func (tx *Tx) LockIssuing(ctx context.Context, key tenant.Key) (Issuing, error) 
 	return out, one(err, "no formation %q", key)
 }
 
-// places are the places of n arguments, beginning with one.
-func places(from, n int) string {
-	var b strings.Builder
-	for i := range n {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, "$%d", from+i)
-	}
-	return b.String()
-}
-
-// rowsOf are the places of n rows of arguments.
-func rowsOf(n, columns int) string {
-	var b strings.Builder
-	for i := range n {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString("(" + places(1+i*columns, columns) + ")")
-	}
-	return b.String()
-}
-
 // atOnce calls do with all, piece by piece, each as long as the database likes.
 func atOnce[T any](s queries, all []T, do func([]T) error) error {
 	for limit := s.db.RowsAtOnce(); len(all) > 0; {
@@ -134,37 +111,36 @@ type Standing struct {
 	Revoked bool            // a certificate of the key was revoked once, and not with its authority
 }
 
+var applicantColumns = []sqldb.Column{{Name: "app", Type: sqldb.Text}, {Name: "node", Type: sqldb.Text}, {Name: "subject", Type: sqldb.Bytes}}
+
 // Standings is what Admission tells of a node id and a key, of many.
+//
+// What is asked for is asked for as a range in an order: see Admission.
 func (tx *Tx) Standings(ctx context.Context, org tenant.OrgID, all []Applicant) ([]Standing, error) {
+	mine := func(column string) string {
+		return `(SELECT n.` + column + ` FROM nodes n WHERE n.org_id = $1 AND n.app_id = v.app AND n.node_id >= v.node AND n.node_id <= v.node ORDER BY n.node_id LIMIT 1)`
+	}
 	out := make([]Standing, 0, len(all))
 	err := atOnce(tx.queries, all, func(some []Applicant) error {
-		var query strings.Builder
-		args := []any{org}
+		rows := make([][]any, len(some))
 		for i, a := range some {
-			if i > 0 {
-				query.WriteString(` UNION ALL `)
-			}
-			// The node id as a range in its order: see Admission.
-			app, node, subject := 3*i+2, 3*i+3, 3*i+4
-			mine := func(column string) string {
-				return fmt.Sprintf(`(SELECT n.%s FROM nodes n WHERE n.org_id = $1 AND n.app_id = $%d AND n.node_id >= $%d AND n.node_id <= $%d ORDER BY n.node_id LIMIT 1)`,
-					column, app, node, node)
-			}
-			fmt.Fprintf(&query, `SELECT %d, %s, %s, %s,
-				CASE WHEN EXISTS (SELECT 1 FROM nodes n WHERE n.org_id = $1 AND n.app_id = $%[5]d AND n.subject = $%[7]d AND n.node_id <> $%[6]d) THEN 1 ELSE 0 END,
-				CASE WHEN EXISTS (SELECT 1 FROM certificates c WHERE c.org_id = $1 AND c.app_id = $%[5]d AND c.subject = $%[7]d
-					AND c.revoked_at <> 0 AND c.reason NOT IN (`+byAuthority+`)) THEN 1 ELSE 0 END`,
-				i, mine("subject"), mine("until"), mine("proved_at"), app, node, subject)
-			args = append(args, a.App, a.Node, a.Subject)
+			rows[i] = []any{a.App, a.Node, a.Subject}
 		}
-		if len(some) == 1 { // SQLite keeps the statements of single rows prepared
-			s, err := scanStanding(tx.of(org).QueryRowContext(ctx, query.String(), args...), some)
+		from, args := tx.db.Table(2, applicantColumns, rows)
+		query := `SELECT v.nth, ` + mine("subject") + `, ` + mine("until") + `, ` + mine("proved_at") + `,
+				(SELECT n.node_id FROM nodes n WHERE n.org_id = $1 AND n.app_id = v.app AND n.subject >= v.subject AND n.subject <= v.subject ORDER BY n.subject LIMIT 1),
+				CASE WHEN EXISTS (SELECT 1 FROM certificates c WHERE c.org_id = $1 AND c.app_id = v.app AND c.subject = v.subject
+					AND c.revoked_at <> 0 AND c.reason NOT IN (` + byAuthority + `)) THEN 1 ELSE 0 END
+			FROM ` + from + ` ORDER BY v.nth`
+		args = append([]any{org}, args...)
+		if len(some) == 1 { // SQLite keeps prepared what is asked for one row
+			s, err := scanStanding(tx.of(org).QueryRowContext(ctx, query, args...), some)
 			out = append(out, s)
 			return err
 		}
-		rows, err := tx.of(org).QueryContext(ctx, query.String()+` ORDER BY 1`, args...)
-		found, err := collect(rows, err, func(r row) (Standing, error) { return scanStanding(r, some) })
-		out = append(out, found...)
+		found, err := tx.of(org).QueryContext(ctx, query, args...)
+		list, err := collect(found, err, func(r row) (Standing, error) { return scanStanding(r, some) })
+		out = append(out, list...)
 		return err
 	})
 	return out, err
@@ -172,16 +148,18 @@ func (tx *Tx) Standings(ctx context.Context, org tenant.OrgID, all []Applicant) 
 
 func scanStanding(r row, of []Applicant) (Standing, error) {
 	var s Standing
-	var i, other, revoked int
+	var nth, revoked int
 	var subject []byte
 	var until, proved sql.NullInt64
-	if err := r.Scan(&i, &subject, &until, &proved, &other, &revoked); err != nil {
+	var name sql.NullString
+	if err := r.Scan(&nth, &subject, &until, &proved, &name, &revoked); err != nil {
 		return s, err
 	}
+	node := of[nth-1].Node
 	if until.Valid {
-		s.Node = &authority.Node{ID: of[i].Node, Subject: subject, Until: fromMicros(until.Int64), ProvedAt: fromMicros(proved.Int64)}
+		s.Node = &authority.Node{ID: node, Subject: subject, Until: fromMicros(until.Int64), ProvedAt: fromMicros(proved.Int64)}
 	}
-	s.Other, s.Revoked = other != 0, revoked != 0
+	s.Other, s.Revoked = name.Valid && name.String != node, revoked != 0
 	return s, nil
 }
 
@@ -220,62 +198,90 @@ func (b *Batch) Add(c authority.Certificate, n authority.Node, a Audit, e cloude
 	b.rows = append(b.rows, issued{c, n, a, e})
 }
 
+var nodeColumns = []sqldb.Column{
+	{Name: "org_id", Type: sqldb.Text}, {Name: "app_id", Type: sqldb.Text}, {Name: "node_id", Type: sqldb.Text},
+	{Name: "subject", Type: sqldb.Bytes}, {Name: "until", Type: sqldb.BigInt}, {Name: "proved_at", Type: sqldb.BigInt},
+}
+
 // BindNodes is BindNode of a batch in which each node id is there once.
 func (tx *Tx) BindNodes(ctx context.Context, org tenant.OrgID, b Batch) error {
 	return atOnce(tx.queries, b.rows, func(some []issued) error {
-		args := make([]any, 0, 6*len(some))
-		for _, r := range some {
-			args = append(args, org, r.certificate.Key.App, r.node.ID, r.node.Subject, micros(r.node.Until), micros(r.node.ProvedAt))
+		rows := make([][]any, len(some))
+		for i, r := range some {
+			rows[i] = []any{org, r.certificate.Key.App, r.node.ID, r.node.Subject, micros(r.node.Until), micros(r.node.ProvedAt)}
 		}
-		_, err := tx.of(org).ExecContext(ctx, `INSERT INTO nodes (org_id, app_id, node_id, subject, until, proved_at) VALUES `+rowsOf(len(some), 6)+`
+		insert, args := tx.db.Insert("nodes", nodeColumns, rows)
+		_, err := tx.of(org).ExecContext(ctx, insert+`
 			ON CONFLICT (org_id, app_id, node_id) DO UPDATE SET subject = excluded.subject, until = excluded.until, proved_at = excluded.proved_at`, args...)
 		return err
 	})
 }
 
+var certificateTypes = columnsOf(certificateColumns, map[string]string{
+	"number": sqldb.BigInt, "subject": sqldb.Bytes, "tier": sqldb.BigInt, "permissions": sqldb.BigInt, "issued_at": sqldb.BigInt,
+	"expires_at": sqldb.BigInt, "renew_after": sqldb.BigInt, "encoded": sqldb.Bytes, "revoked_at": sqldb.BigInt,
+})
+
+// columnsOf are columns of text, save those whose types are named.
+func columnsOf(names string, types map[string]string) []sqldb.Column {
+	var out []sqldb.Column
+	for name := range strings.SplitSeq(names, ",") {
+		name = strings.TrimSpace(name)
+		out = append(out, sqldb.Column{Name: name, Type: cmp.Or(types[name], sqldb.Text)})
+	}
+	return out
+}
+
 // AddCertificates keeps the certificates of a batch.
 func (tx *Tx) AddCertificates(ctx context.Context, org tenant.OrgID, b Batch) error {
 	return atOnce(tx.queries, b.rows, func(some []issued) error {
-		args := make([]any, 0, 22*len(some))
-		for _, r := range some {
+		rows := make([][]any, len(some))
+		for i, r := range some {
 			c := r.certificate
-			args = append(args, org, c.Key.App, c.Number, c.Serial, c.Subject, c.NodeID, c.Tier, c.Permissions, micros(c.IssuedAt), micros(c.ExpiresAt), micros(c.RenewAfter),
-				c.Authority, c.Encoded, c.By, c.Why, c.Rule, c.AdmittedBy, c.Replaces, "", 0, "", "")
+			rows[i] = []any{org, c.Key.App, c.Number, c.Serial, c.Subject, c.NodeID, c.Tier, c.Permissions, micros(c.IssuedAt), micros(c.ExpiresAt), micros(c.RenewAfter),
+				c.Authority, c.Encoded, c.By, c.Why, c.Rule, c.AdmittedBy, c.Replaces, "", 0, "", ""}
 		}
-		_, err := tx.of(org).ExecContext(ctx, `INSERT INTO certificates (`+certificateColumns+`) VALUES `+rowsOf(len(some), 22), args...)
+		insert, args := tx.db.Insert("certificates", certificateTypes, rows)
+		_, err := tx.of(org).ExecContext(ctx, insert, args...)
 		return err
 	})
 }
+
+var auditTypes = columnsOf("org_id, audit_id, at, actor, action, target, request_id, detail", map[string]string{"at": sqldb.BigInt})
 
 // AppendAudits is AppendAudit of a batch.
 func (tx *Tx) AppendAudits(ctx context.Context, org tenant.OrgID, b Batch) error {
 	tx.audited(org)
 	return atOnce(tx.queries, b.rows, func(some []issued) error {
-		args := make([]any, 0, 8*len(some))
-		for _, r := range some {
+		rows := make([][]any, len(some))
+		for i, r := range some {
 			a, detail, err := r.audit.Clean()
 			if err != nil {
 				return err
 			}
-			args = append(args, org, newID(a.At), micros(a.At), a.Actor, a.Action, a.Target, a.RequestID, string(detail))
+			rows[i] = []any{org, newID(a.At), micros(a.At), a.Actor, a.Action, a.Target, a.RequestID, string(detail)}
 		}
-		_, err := tx.of(org).ExecContext(ctx, `INSERT INTO audit (org_id, audit_id, at, actor, action, target, request_id, detail) VALUES `+rowsOf(len(some), 8), args...)
+		insert, args := tx.db.Insert("audit", auditTypes, rows)
+		_, err := tx.of(org).ExecContext(ctx, insert, args...)
 		return err
 	})
 }
 
+var outboxTypes = columnsOf("outbox_id, event, created_at", map[string]string{"created_at": sqldb.BigInt})
+
 // EnqueueAll is Enqueue of a batch, whose events are in their traces already.
 func (tx *Tx) EnqueueAll(ctx context.Context, b Batch) error {
 	return atOnce(tx.queries, b.rows, func(some []issued) error {
-		args := make([]any, 0, 3*len(some))
-		for _, r := range some {
+		rows := make([][]any, len(some))
+		for i, r := range some {
 			text, err := r.event.MarshalJSON()
 			if err != nil {
 				return fmt.Errorf("encode event: %w", err)
 			}
-			args = append(args, newID(time.Now()), string(text), micros(r.event.Time()))
+			rows[i] = []any{newID(time.Now()), string(text), micros(r.event.Time())}
 		}
-		_, err := tx.unowned().ExecContext(ctx, `INSERT INTO outbox (outbox_id, event, created_at) VALUES `+rowsOf(len(some), 3), args...)
+		insert, args := tx.db.Insert("outbox", outboxTypes, rows)
+		_, err := tx.unowned().ExecContext(ctx, insert, args...)
 		return err
 	})
 }

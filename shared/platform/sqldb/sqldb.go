@@ -169,16 +169,6 @@ func (db *DB) ForUpdate() string {
 	return ""
 }
 
-// RowsAtOnce is how many rows are worth one statement. Postgres is asked over a wire,
-// and each question costs as much as several rows. SQLite is not, and would have to
-// prepare a statement for each number of rows.
-func (db *DB) RowsAtOnce() int {
-	if db.Engine == Postgres {
-		return 16
-	}
-	return 1
-}
-
 // Limits of the retry of transactions that lost against another.
 const (
 	txAttempts = 8
