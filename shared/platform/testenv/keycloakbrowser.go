@@ -58,6 +58,17 @@ func (b *Browser) Post(t testing.TB, address string, form url.Values) Page {
 	return b.do(t, req)
 }
 
+// Send makes a request as a script on a page would, with one header.
+func (b *Browser) Send(t testing.TB, method, address, header, value string) Page {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set(header, value)
+	return b.do(t, req)
+}
+
 func (b *Browser) do(t testing.TB, req *http.Request) Page {
 	t.Helper()
 	resp, err := b.client.Do(req)
@@ -141,7 +152,7 @@ func (b *Browser) Allow(t testing.TB, address, user string) {
 // returns the response that Keycloak has for it, in base64, and where it is to go.
 func (b *Browser) Assertion(t testing.TB, provider, user string) (response, to string) {
 	t.Helper()
-	page := b.SignIn(t, b.k.Issuer()+"/protocol/saml/clients/"+url.PathEscape(provider), user)
+	page := b.SignIn(t, b.k.Entity()+"/protocol/saml/clients/"+url.PathEscape(provider), user)
 	to, form := page.Form(t)
 	if form.Get("SAMLResponse") == "" {
 		t.Fatalf("no SAML response on %s:\n%s", page.URL.Path, page.Body)
