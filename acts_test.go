@@ -32,6 +32,12 @@ import (
 var noAct = map[string]string{
 	"POST /orgs/{org}/cdc/sinks/preview":                         "it changes nothing",
 	"POST /orgs/{org}/formations/{app}/cdc/sinks/preview":        "it changes nothing",
+	"POST /orgs/{org}/policy/check":                              "it changes nothing",
+	"POST /orgs/{org}/policy/evaluate":                           "it changes nothing",
+	"POST /orgs/{org}/policy/replay":                             "it changes nothing",
+	"POST /orgs/{org}/formations/{app}/policy/check":             "it changes nothing",
+	"POST /orgs/{org}/formations/{app}/policy/evaluate":          "it changes nothing",
+	"POST /orgs/{org}/formations/{app}/policy/replay":            "it changes nothing",
 	"POST /orgs/{org}/formations/{app}/cdc/consumers/{name}/ack": "a receiver says how far it is, all the time; going back is an act",
 }
 
@@ -59,6 +65,7 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("POST /orgs/{org}/formations/{app}/resume", "", `{}`)
 	w.tokens()
 	w.waiting(formation)
+	w.policies()
 	w.certificates(formation)
 
 	ticket := w.act("POST /orgs/{org}/formations/{app}/sync-tickets", "", `{"peer_id":"p"}`)["ticket_id"]
@@ -142,6 +149,16 @@ func (w *acts) waiting(key tenant.Key) {
 	}
 	w.act("POST /orgs/{org}/identity/offboard", "", `{"provider_id":"idp","subject":"ann","certificates":true}`)
 	w.act("POST /orgs/{org}/identity/reinstate", "", `{"provider_id":"idp","subject":"ann"}`)
+}
+
+// policies takes the routes by which rules are changed.
+func (w *acts) policies() {
+	w.t.Helper()
+	for _, base := range []string{"/orgs/{org}/policy", "/orgs/{org}/formations/{app}/policy"} {
+		w.act("PUT "+base, "", `{"rules":[{"id":"all","effect":"allow"}]}`)
+		w.act("PUT "+base, "", `{"rules":[]}`)
+		w.act("POST "+base+"/rollback", "", `{"version":1}`)
+	}
 }
 
 // providers takes the routes of identity providers.

@@ -179,6 +179,9 @@ func (f *Function) judge(ctx context.Context, c *claimed, r policy.Request) erro
 	}
 	c.decided = true
 	c.voucher.RefreshAt = c.voucher.Session
+	if c.decision.RefreshAfter > 0 {
+		c.voucher.RefreshAt = c.voucher.VouchedAt.Add(c.decision.RefreshAfter)
+	}
 	switch {
 	case !c.decision.Allowed:
 		return errPolicy

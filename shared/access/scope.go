@@ -25,6 +25,7 @@ const (
 	sinks        area = "sinks"
 	tickets      area = "tickets"
 	enrollment   area = "enrollment"
+	policies     area = "policy"
 	providers    area = "identity-providers"
 	certificates area = "certificates"
 	audit        area = "audit"
@@ -53,6 +54,8 @@ var areas = []struct {
 	{"/orgs/{org}/formations/{app}/enroll", enrollment, false},
 	{"/orgs/{org}/formations/{app}/enrollments", enrollment, false},
 	{"/orgs/{org}/identity", enrollment, false},
+	{"/orgs/{org}/policy", policies, false},
+	{"/orgs/{org}/formations/{app}/policy", policies, false},
 	{"/orgs/{org}/formations/{app}/certificates", certificates, false},
 	{"/orgs/{org}/formations/{app}/revocations", certificates, false},
 	{"/orgs/{org}/formations/{app}/authority", certificates, false},
