@@ -64,8 +64,8 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("POST /orgs/{org}/formations/{app}/suspend", "", `{}`)
 	w.act("POST /orgs/{org}/formations/{app}/resume", "", `{}`)
 	w.tokens()
-	w.waiting(formation)
 	w.policies()
+	w.waiting(formation)
 	w.certificates(formation)
 
 	ticket := w.act("POST /orgs/{org}/formations/{app}/sync-tickets", "", `{"peer_id":"p"}`)["ticket_id"]
@@ -125,6 +125,16 @@ func (w *acts) tokens() {
 	w.act("POST /orgs/{org}/tokens/{token}/revoke", made, "")
 }
 
+// policies takes the routes by which rules are changed.
+func (w *acts) policies() {
+	w.t.Helper()
+	for _, base := range []string{"/orgs/{org}/policy", "/orgs/{org}/formations/{app}/policy"} {
+		w.act("PUT "+base, "", `{"rules":[{"id":"all","effect":"allow"}]}`)
+		w.act("PUT "+base, "", `{"rules":[]}`)
+		w.act("POST "+base+"/rollback", "", `{"version":1}`)
+	}
+}
+
 // waiting takes the routes of nodes that wait for an administrator, and of those who
 // are with the organization no more. The formation is strict.
 func (w *acts) waiting(key tenant.Key) {
@@ -149,16 +159,6 @@ func (w *acts) waiting(key tenant.Key) {
 	}
 	w.act("POST /orgs/{org}/identity/offboard", "", `{"provider_id":"idp","subject":"ann","certificates":true}`)
 	w.act("POST /orgs/{org}/identity/reinstate", "", `{"provider_id":"idp","subject":"ann"}`)
-}
-
-// policies takes the routes by which rules are changed.
-func (w *acts) policies() {
-	w.t.Helper()
-	for _, base := range []string{"/orgs/{org}/policy", "/orgs/{org}/formations/{app}/policy"} {
-		w.act("PUT "+base, "", `{"rules":[{"id":"all","effect":"allow"}]}`)
-		w.act("PUT "+base, "", `{"rules":[]}`)
-		w.act("POST "+base+"/rollback", "", `{"version":1}`)
-	}
 }
 
 // providers takes the routes of identity providers.

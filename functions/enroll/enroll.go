@@ -102,7 +102,7 @@ func New(d Deps) *Function {
 	}
 	f := &Function{Deps: d, limits: newLimits(d.Rates)}
 	f.signers.Max, f.signers.Work = math.MaxInt, f.findSigner
-	f.orders.Max, f.orders.Work = maxTogether, f.keepTogether
+	f.orders.Max, f.orders.Linger, f.orders.Work = maxTogether, patience, f.keepTogether
 	return f
 }
 
