@@ -339,11 +339,11 @@ func (h *Host) Providers(ctx context.Context) (*providers.Providers, error) {
 	defer h.mu.Unlock()
 	if h.vouch == nil {
 		h.vouch = providers.New(providers.Deps{
-			Store: st, Log: h.Log, SecretsFor: max(h.Settings.Keys.CacheFor, 1), // none at all would mean the default
+			Store: st, Memory: st, Log: h.Log, SecretsFor: max(h.Settings.Keys.CacheFor, 1), // none at all would mean the default
 			Unseal: func(ctx context.Context, p identity.Provider) ([]byte, error) {
 				return keys.Open(ctx, keyring.OfProvider(p.Org, p.ID), p.Sealed)
 			},
-			Settings: identity.Settings{PublicURL: h.Settings.PublicURL, AllowPrivate: h.Settings.IdentityAllow, Now: time.Now},
+			Settings: identity.Settings{PublicURL: h.Settings.PublicURL, AllowPrivate: h.Settings.IdentityAllow, Now: time.Now, CRLDir: h.Settings.Transport.CRLDir},
 		})
 		h.closes = append(h.closes, h.vouch.Close)
 	}

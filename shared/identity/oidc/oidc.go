@@ -103,4 +103,4 @@ func (c *Config) algorithms() []string {
 
 // Open makes a verifier with keys of its own; see Issuers.Open for one that shares
 // them.
-func Open(o identity.Opening) (identity.Verifier, error) { return NewIssuers().Open(o) }
+func Open(o identity.Opening) (identity.Verifier, error) { return NewIssuers(nil).Open(o) }

@@ -26,8 +26,8 @@ type kind struct {
 
 // newKinds is every kind of identity provider there is. It is made for each Providers,
 // since kinds may have something that their verifiers share.
-func newKinds() map[identity.Kind]kind {
-	issuers := oidc.NewIssuers()
+func newKinds(m oidc.Memory) map[identity.Kind]kind {
+	issuers := oidc.NewIssuers(m)
 	return map[identity.Kind]kind{
 		identity.OIDC:          {parse: oidc.Parse, open: issuers.Open},
 		identity.Introspection: {parse: introspection.Parse, open: introspection.Open},
