@@ -13,7 +13,8 @@
 //	audit.go       the audit trail: who looks at which, search
 //	export.go      a trail as lines that can be checked without the gateway
 //	heads.go       linking and signing
-//	rule.go        the rules by which nodes are let in: save, versions, rollback
+//	rule.go        the rules by which nodes are let in: show, save, roll back
+//	versions.go    what they said before, and what was changed
 //	lab.go         what rules decide and would decide, and why
 //	wire.go        the JSON of all; policywire.go that of rules and the lab
 //
