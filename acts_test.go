@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/hex"
@@ -63,6 +64,7 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("POST /orgs/{org}/formations/{app}/suspend", "", `{}`)
 	w.act("POST /orgs/{org}/formations/{app}/resume", "", `{}`)
 	w.tokens()
+	w.waiting(formation)
 	w.policies()
 	w.certificates(formation)
 
@@ -121,6 +123,32 @@ func (w *acts) tokens() {
 	w.act("DELETE "+enrollment+"/{token}", made, "")
 	made = fmt.Sprint("token=", w.act("POST /orgs/{org}/tokens", "", `{"label":"exporter","role":"viewer"}`)["token_id"])
 	w.act("POST /orgs/{org}/tokens/{token}/revoke", made, "")
+}
+
+// waiting takes the routes of nodes that wait for an administrator, and of those who
+// are with the organization no more. The formation is strict.
+func (w *acts) waiting(key tenant.Key) {
+	w.t.Helper()
+	token := w.call("POST", "/orgs/acme/formations/logistics/enrollment/tokens", `{"label":"trucks","max_uses":2}`, "looking")["token"]
+	meshID := fmt.Sprint(w.get("/orgs/acme/formations/logistics")["mesh_id"])
+	for i, decision := range []string{"approve", "deny"} {
+		private := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i + 100)}, ed25519.SeedSize))
+		at := time.Now().Truncate(time.Millisecond)
+		possession := authority.Possession{
+			Purpose: authority.ForEnroll, Key: key, MeshID: meshID, NodeID: decision, Subject: private.Public().(ed25519.PublicKey), At: at,
+		}
+		wish, err := json.Marshal(map[string]any{
+			"token": token, "public_key": hex.EncodeToString(possession.Subject), "node_id": decision,
+			"proof": map[string]any{"timestamp_ms": at.UnixMilli(), "signature": hex.EncodeToString(ed25519.Sign(private, possession.Message()))},
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		waits := w.call("POST", "/orgs/acme/formations/logistics/enroll", string(wish), "looking")["enrollment_id"]
+		w.act("POST /orgs/{org}/formations/{app}/enrollments/{enrollment}/"+decision, fmt.Sprint("enrollment=", waits), `{"note":"the test"}`)
+	}
+	w.act("POST /orgs/{org}/identity/offboard", "", `{"provider_id":"idp","subject":"ann","certificates":true}`)
+	w.act("POST /orgs/{org}/identity/reinstate", "", `{"provider_id":"idp","subject":"ann"}`)
 }
 
 // policies takes the routes by which rules are changed.
