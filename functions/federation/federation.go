@@ -34,6 +34,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/identity/providers"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/rate"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -60,6 +61,7 @@ type Deps struct {
 type Function struct {
 	Deps
 	exchanges, refusals minute
+	knocks              *rate.Limit
 }
 
 // New returns the function, ready.
@@ -67,7 +69,7 @@ func New(d Deps) *Function {
 	if d.Prover == nil && d.Providers != nil {
 		d.Prover = d.Providers
 	}
-	return &Function{Deps: d}
+	return &Function{Deps: d, knocks: rate.New(samlPerMinute)}
 }
 
 // Routes are the doors.
