@@ -51,7 +51,7 @@ test/kafka: ## Run the Kafka sink's tests with a real broker, fetched if it is n
 .PHONY: test/keycloak
 test/keycloak: ## Run the tests of enrollment and sign-in with a real Keycloak, fetched if it is not there
 	scripts/keycloak
-	PEAT_TEST_REQUIRE=keycloak go test -timeout 30m -run Keycloak ./shared/platform/testenv ./test
+	PEAT_TEST_REQUIRE=keycloak go test -timeout 30m -run Keycloak ./shared/platform/testenv ./shared/identity/saml ./test
 
 .PHONY: test/e2e
 test/e2e: ## Run the tests that drive the program from outside (RUN=TestKill PEAT_SEED=… PEAT_KILLS=…)

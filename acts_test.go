@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/hex"
@@ -31,6 +32,12 @@ import (
 var noAct = map[string]string{
 	"POST /orgs/{org}/cdc/sinks/preview":                         "it changes nothing",
 	"POST /orgs/{org}/formations/{app}/cdc/sinks/preview":        "it changes nothing",
+	"POST /orgs/{org}/policy/check":                              "it changes nothing",
+	"POST /orgs/{org}/policy/evaluate":                           "it changes nothing",
+	"POST /orgs/{org}/policy/replay":                             "it changes nothing",
+	"POST /orgs/{org}/formations/{app}/policy/check":             "it changes nothing",
+	"POST /orgs/{org}/formations/{app}/policy/evaluate":          "it changes nothing",
+	"POST /orgs/{org}/formations/{app}/policy/replay":            "it changes nothing",
 	"POST /orgs/{org}/formations/{app}/cdc/consumers/{name}/ack": "a receiver says how far it is, all the time; going back is an act",
 }
 
@@ -57,6 +64,8 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("POST /orgs/{org}/formations/{app}/suspend", "", `{}`)
 	w.act("POST /orgs/{org}/formations/{app}/resume", "", `{}`)
 	w.tokens()
+	w.policies()
+	w.waiting(formation)
 	w.certificates(formation)
 
 	ticket := w.act("POST /orgs/{org}/formations/{app}/sync-tickets", "", `{"peer_id":"p"}`)["ticket_id"]
@@ -74,6 +83,7 @@ func TestEveryActIsRecorded(t *testing.T) {
 	token = fmt.Sprint("token=", w.act("POST /orgs/{org}/tokens", "", `{"label":"a","role":"viewer"}`)["token_id"])
 	w.act("POST /orgs/{org}/tokens/{token}/revoke", token, "")
 
+	w.providers()
 	for _, base := range []string{"/orgs/{org}/formations/{app}/cdc/sinks", "/orgs/{org}/cdc/sinks"} {
 		formations := ""
 		if base == "/orgs/{org}/cdc/sinks" {
@@ -113,6 +123,56 @@ func (w *acts) tokens() {
 	w.act("DELETE "+enrollment+"/{token}", made, "")
 	made = fmt.Sprint("token=", w.act("POST /orgs/{org}/tokens", "", `{"label":"exporter","role":"viewer"}`)["token_id"])
 	w.act("POST /orgs/{org}/tokens/{token}/revoke", made, "")
+}
+
+// policies takes the routes by which rules are changed.
+func (w *acts) policies() {
+	w.t.Helper()
+	for _, base := range []string{"/orgs/{org}/policy", "/orgs/{org}/formations/{app}/policy"} {
+		w.act("PUT "+base, "", `{"rules":[{"id":"all","effect":"allow"}]}`)
+		w.act("PUT "+base, "", `{"rules":[]}`)
+		w.act("POST "+base+"/rollback", "", `{"version":1}`)
+	}
+}
+
+// waiting takes the routes of nodes that wait for an administrator, and of those who
+// are with the organization no more. The formation is strict.
+func (w *acts) waiting(key tenant.Key) {
+	w.t.Helper()
+	token := w.call("POST", "/orgs/acme/formations/logistics/enrollment/tokens", `{"label":"trucks","max_uses":2}`, "looking")["token"]
+	meshID := fmt.Sprint(w.get("/orgs/acme/formations/logistics")["mesh_id"])
+	for i, decision := range []string{"approve", "deny"} {
+		private := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i + 100)}, ed25519.SeedSize))
+		at := time.Now().Truncate(time.Millisecond)
+		possession := authority.Possession{
+			Purpose: authority.ForEnroll, Key: key, MeshID: meshID, NodeID: decision, Subject: private.Public().(ed25519.PublicKey), At: at,
+		}
+		wish, err := json.Marshal(map[string]any{
+			"token": token, "public_key": hex.EncodeToString(possession.Subject), "node_id": decision,
+			"proof": map[string]any{"timestamp_ms": at.UnixMilli(), "signature": hex.EncodeToString(ed25519.Sign(private, possession.Message()))},
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		waits := w.call("POST", "/orgs/acme/formations/logistics/enroll", string(wish), "looking")["enrollment_id"]
+		w.act("POST /orgs/{org}/formations/{app}/enrollments/{enrollment}/"+decision, fmt.Sprint("enrollment=", waits), `{"note":"the test"}`)
+	}
+	w.act("POST /orgs/{org}/identity/offboard", "", `{"provider_id":"idp","subject":"ann","certificates":true}`)
+	w.act("POST /orgs/{org}/identity/reinstate", "", `{"provider_id":"idp","subject":"ann"}`)
+}
+
+// providers takes the routes of identity providers.
+func (w *acts) providers() {
+	w.t.Helper()
+	const base = "/orgs/{org}/identity-providers"
+	made := w.act("POST "+base, "", `{"kind":"introspection","label":"a","config":{"introspection_url":"http://127.0.0.1:1/x","client_id":"a","client_secret":"b","any_audience":true}}`)
+	provider := fmt.Sprint("provider=", made["provider_id"])
+	w.act("PATCH "+base+"/{provider}", provider, `{"label":"b"}`)
+	w.act("POST "+base+"/{provider}/disable", provider, "")
+	w.act("POST "+base+"/{provider}/enable", provider, "")
+	w.act("POST "+base+"/{provider}/rotate-secret", provider, `{"client_secret":"c"}`)
+	w.act("POST "+base+"/{provider}/check", provider, "")
+	w.act("DELETE "+base+"/{provider}", provider, "")
 }
 
 // certificates takes the routes of certificates and of the authorities that sign them.
@@ -166,7 +226,7 @@ type acts struct {
 func newActs(t *testing.T) *acts {
 	t.Helper()
 	url := "sqlite:" + filepath.Join(t.TempDir(), "x.db")
-	host, err := gateway.NewHost(settings(t, map[string]string{"PEAT_DATABASE_URL": url, "PEAT_WEBHOOK_ALLOW": "127.0.0.0/8"}), io.Discard)
+	host, err := gateway.NewHost(settings(t, map[string]string{"PEAT_DATABASE_URL": url, "PEAT_WEBHOOK_ALLOW": "127.0.0.0/8", "PEAT_IDENTITY_ALLOW": "127.0.0.0/8"}), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

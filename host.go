@@ -16,12 +16,15 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/defenseunicorns/peat-gateway/functions/enroll"
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/driver"
 	"github.com/defenseunicorns/peat-gateway/shared/driver/file"
+	"github.com/defenseunicorns/peat-gateway/shared/identity"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/providers"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
@@ -56,9 +59,13 @@ type Settings struct {
 	MaxSessions     int
 	MaxStreams      int
 	DocumentIdle    time.Duration
+	EnrollRates     enroll.Rates
+	EnrollGrace     time.Duration
 	LogLevel        string
 	Tracing         telemetry.TracingOptions
 	Transport       TransportSettings
+	IdentityAllow   []netip.Prefix
+	People          PeopleSettings
 }
 
 // ReadSettings reads every setting, so that the list of them is complete.
@@ -91,20 +98,33 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 		MaxStreams:   e.Int("PEAT_MAX_STREAMS", 1_000, "event streams and waiting requests at once in this process; one organization may have a fourth"),
 		DocumentIdle: e.Duration("PEAT_DOCUMENT_IDLE", time.Minute, "how long an untouched document stays in memory"),
 	}
+	s.EnrollRates = enroll.Rates{
+		Address: e.Int("PEAT_ENROLL_PER_ADDRESS", 1_200, "attempts to enroll a minute from one address, in one process; 0 is no limit"),
+		Subject: e.Int("PEAT_ENROLL_PER_SUBJECT", 120, "attempts to enroll a minute by one identity, in one process; 0 is no limit"),
+		Org:     e.Int("PEAT_ENROLL_PER_ORG", 30_000, "attempts to enroll by identity a minute in one organization, in one process; 0 is no limit"),
+	}
+	s.EnrollGrace = e.Duration("PEAT_ENROLL_GRACE", enroll.DefaultGrace, "how long certificates are renewed although an identity provider that should vouch again does not answer; 0 is not at all")
 	s.LogLevel = e.String("PEAT_LOG_LEVEL", "info", "debug, info, warn or error")
 	s.Transport = readTransport(e)
+	s.People = readPeople(e)
 	s.Tracing = readTracing(e)
 	s.Tracing.Function, s.Tracing.Instance = s.Function, s.Holder
-	for _, text := range strings.FieldsFunc(e.String("PEAT_WEBHOOK_ALLOW", "",
-		"private address ranges that sinks may reach (CIDR, a comma between them); by default only public addresses"), isComma) {
+	s.AllowPrivate = readPrefixes(e, "PEAT_WEBHOOK_ALLOW", "private address ranges that sinks may reach (CIDR, a comma between them); by default only public addresses")
+	s.IdentityAllow = readPrefixes(e, "PEAT_IDENTITY_ALLOW",
+		"private address ranges that identity providers may be in (CIDR, a comma between them), there also without TLS; by default only public addresses")
+	return s, e.Err()
+}
+
+func readPrefixes(e *env.Reader, name, about string) (out []netip.Prefix) {
+	for _, text := range strings.FieldsFunc(e.String(name, "", about), isComma) {
 		prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
 		if err != nil {
-			e.Wrong("PEAT_WEBHOOK_ALLOW", "must be a list of CIDR ranges")
+			e.Wrong(name, "must be a list of CIDR ranges")
 			continue
 		}
-		s.AllowPrivate = append(s.AllowPrivate, prefix)
+		out = append(out, prefix)
 	}
-	return s, e.Err()
+	return out
 }
 
 func isComma(r rune) bool { return r == ',' }
@@ -140,9 +160,11 @@ type Host struct {
 	store   *store.Store
 	keys    *keyring.Keyring
 	tokens  token.Key
+	known   *people
 	local   *bus.Local // set by Dev: events stay in this process
 	bus     bus.Publisher
 	relay   *relay
+	vouch   *providers.Providers
 	shared  *sinks.Shared
 	closes  []func() error
 }
@@ -250,10 +272,15 @@ func (h *Host) TokenKey() (token.Key, error) {
 	return h.tokens, nil
 }
 
-// Gate is who lets callers in. Without a token key that is whoever has the
-// administrator's token, and nobody else: so it was before there were others.
+// Gate is who lets callers in. Without a token key no service token is taken, and
+// without an identity provider of the gateway's own no person.
 func (h *Host) Gate(ctx context.Context) (access.Gate, error) {
 	gate := access.Gate{Bootstrap: access.NewBootstrap(h.Settings.AdminToken.Reveal())}
+	if p, err := h.people(ctx); err != nil {
+		return gate, err
+	} else if p != nil {
+		gate.People = p.access
+	}
 	if !h.Settings.TokenKey.IsSet() && h.Settings.TokenKeyFile == "" {
 		h.Log.Warn("PEAT_TOKEN_KEY is not set: service tokens are not taken here")
 		return gate, nil
@@ -305,6 +332,31 @@ func (h *Host) Notify(ctx context.Context) (func(), error) {
 		h.closes = append(h.closes, h.relay.close)
 	}
 	return h.relay.wake, nil
+}
+
+// Providers verifies the identities that organizations' providers vouch for.
+func (h *Host) Providers(ctx context.Context) (*providers.Providers, error) {
+	st, err := h.Store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := h.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.vouch == nil {
+		h.vouch = providers.New(providers.Deps{
+			Store: st, Memory: st, Log: h.Log, SecretsFor: max(h.Settings.Keys.CacheFor, 1), // none at all would mean the default
+			Unseal: func(ctx context.Context, p identity.Provider) ([]byte, error) {
+				return keys.Open(ctx, keyring.OfProvider(p.Org, p.ID), p.Sealed)
+			},
+			Settings: identity.Settings{PublicURL: h.Settings.PublicURL, AllowPrivate: h.Settings.IdentityAllow, Now: time.Now, CRLDir: h.Settings.Transport.CRLDir},
+		})
+		h.closes = append(h.closes, h.vouch.Close)
+	}
+	return h.vouch, nil
 }
 
 // wakeRelay is for what writes into the outbox without having been asked to: if

@@ -85,11 +85,12 @@ func TestEveryRouteWithAnothersIDs(t *testing.T) {
 	eachStore(t, func(t *testing.T, g *gatewayUnderTest) {
 		const formation = "/orgs/acme/formations/logistics"
 		ids := map[string]string{
-			"{app}":    "medevac",
-			"{sink}":   g.made("sink_id", "/orgs/acme/cdc/sinks", `{"kind":"file","config":{"path":"hush-hush"},"formations":["*"]}`),
-			"{ticket}": g.made("ticket_id", formation+"/sync-tickets", `{}`),
-			"{name}":   "hush-hush",
-			"{token}":  g.made("token_id", "/orgs/acme/tokens", `{"label":"hush-hush","role":"viewer"}`),
+			"{app}":      "medevac",
+			"{provider}": g.made("provider_id", "/orgs/acme/identity-providers", `{"kind":"oidc","label":"hush-hush","config":{"issuer":"https://idp.example","audiences":["hush-hush"]}}`),
+			"{sink}":     g.made("sink_id", "/orgs/acme/cdc/sinks", `{"kind":"file","config":{"path":"hush-hush"},"formations":["*"]}`),
+			"{ticket}":   g.made("ticket_id", formation+"/sync-tickets", `{}`),
+			"{name}":     "hush-hush",
+			"{token}":    g.made("token_id", "/orgs/acme/tokens", `{"label":"hush-hush","role":"viewer"}`),
 		}
 		g.must("PUT", formation+"/cdc/consumers/hush-hush", `{}`, 201)
 		tried := 0

@@ -34,7 +34,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 	var logs locked
 	g := startAll(t, &logs, map[string]string{
 		"PEAT_DATABASE_URL": "sqlite:" + filepath.Join(dir, "x.db"), "PEAT_KEK_FILE": "", "PEAT_KEK": kek,
-		"PEAT_TOKEN_KEY_FILE": "", "PEAT_TOKEN_KEY": hashed, "PEAT_ADMIN_TOKEN": admin, "PEAT_LOG_LEVEL": "debug",
+		"PEAT_TOKEN_KEY_FILE": "", "PEAT_TOKEN_KEY": hashed, "PEAT_ADMIN_TOKEN": admin, "PEAT_LOG_LEVEL": "debug", "PEAT_IDENTITY_ALLOW": "127.0.0.0/8",
 	})
 	said := everything{}
 	answer := func(name string, got *httptest.ResponseRecorder) {
@@ -64,6 +64,8 @@ func TestSecretsAreNowhere(t *testing.T) {
 		"a sync ticket":        made(formation+"/sync-tickets", ``, "ticket"),
 		"a sink's secret":      made("/orgs/acme/cdc/sinks", `{"kind":"webhook","formations":["*"],"config":{"url":"https://example.org/in"}}`, "secret"),
 		"a sink's own header":  "planted-header-0123456789",
+		"a client's secret":    "planted-client-secret-0123456789",
+		"another one":          "planted-new-client-secret-0123456789",
 		"a token of nobody":    mustToken(t, "peat_svc_"),
 		"a mistyped one":       "peat_svc_planted0123456789planted0123456789",
 		"a ticket of nobody":   "peat_sync_planted-0123456789-planted",
@@ -75,6 +77,29 @@ func TestSecretsAreNowhere(t *testing.T) {
 		t.Fatal(withHeader.Body)
 	}
 	answer("a sink with a header", withHeader)
+
+	// And so is what the gateway shows to an identity provider.
+	var vouching struct {
+		ID string `json:"provider_id"`
+	}
+	with := func(secret string) string {
+		return `{"kind":"introspection","label":"a","config":{"introspection_url":"http://127.0.0.1:1/x","client_id":"a","any_audience":true,"client_secret":"` + secret + `"}}`
+	}
+	idp := g.call(admin, "POST", "/orgs/acme/identity-providers", with(secrets["a client's secret"]))
+	if err := json.Unmarshal(idp.Body.Bytes(), &vouching); err != nil || idp.Code != 201 {
+		t.Fatalf("%v %s", err, idp.Body)
+	}
+	answer("an identity provider", idp)
+	const idps = "/orgs/acme/identity-providers"
+	for path, body := range map[string]string{
+		idps + "/" + vouching.ID + "/rotate-secret": `{"client_secret":"` + secrets["another one"] + `"}`,
+		idps + "/" + vouching.ID + "/check":         "",
+		idps:                                        with(secrets["another one"]) + "}", // cannot be read
+	} {
+		answer("POST "+path, g.call(admin, "POST", path, body))
+	}
+	answer("an identity provider, refused", g.call(admin, "POST", idps, with(secrets["a client's secret"]))) // its issuer is taken
+	answer("identity providers", g.call(admin, "GET", idps, ""))
 
 	// One that is asked for twice is answered twice, and so remembered for a while.
 	again := func() string {

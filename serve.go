@@ -70,16 +70,15 @@ func (s *Serving) mount(ctx context.Context) error {
 		hears = append(hears, s.parts[name].Events()...)
 	}
 	// Without routes that need somebody nobody has to be found out about, and no key is asked for.
-	authorize := access.NewBootstrap("").Authorize
+	gate := access.Gate{Bootstrap: access.NewBootstrap("")}
 	if slices.ContainsFunc(routes, func(r web.Route) bool { return r.Need != web.Anyone }) {
 		if !s.host.Settings.AdminToken.IsSet() {
 			return errors.New("PEAT_ADMIN_TOKEN is not set: nobody could administer this gateway, so it does not start")
 		}
-		gate, err := s.host.Gate(ctx)
-		if err != nil {
+		var err error
+		if gate, err = s.host.Gate(ctx); err != nil {
 			return err
 		}
-		authorize = gate.Authorize
 	}
 	routes = append(routes, openapi.Routes()...)
 	routes = append(routes, s.operations()...)
@@ -89,11 +88,11 @@ func (s *Serving) mount(ctx context.Context) error {
 	}
 	api := web.Mux(routes, web.Options{
 		Claims: st, Caller: access.NameOf, OnceSecret: []byte(s.host.Settings.AdminToken.Reveal()),
-		Log: s.host.Log, Authorize: authorize, Recheck: access.Freshness, Observe: s.host.Metrics.Request, Tracer: s.host.Tracer(),
+		Log: s.host.Log, Authorize: gate.Authorize, Recheck: access.Freshness, Observe: s.host.Metrics.Request, Tracer: s.host.Tracer(),
 		Proxies: s.host.Settings.Transport.Proxies,
 	})
 	mux := http.NewServeMux()
-	mux.Handle("/", api)
+	mux.Handle("/", gate.Keep(api))
 	mux.Handle("GET /metrics", s.host.Metrics.Handler())
 	if len(hears) > 0 && s.host.local == nil {
 		mux.Handle(bus.EventsPath, bus.Door(hears, s.host.Log))

@@ -22,6 +22,8 @@ type TransportSettings struct {
 	TLSCertFile, TLSKeyFile string
 	TLSAddress              string
 	TLSAskClients           bool
+
+	CRLDir string
 }
 
 func readTransport(e *env.Reader) TransportSettings {
@@ -52,6 +54,7 @@ func readTransport(e *env.Reader) TransportSettings {
 	default:
 		e.Wrong("PEAT_TLS_CLIENT_AUTH", "must be none or request")
 	}
+	s.CRLDir = e.String("PEAT_CRL_DIR", "", "folder with lists of revocations (CRL, PEM or DER) that identity providers of kind mtls may name; for air gaps")
 	switch {
 	case (s.TLSCertFile == "") != (s.TLSKeyFile == ""):
 		e.Wrong("PEAT_TLS_KEY_FILE", "and PEAT_TLS_CERT_FILE are set together or not at all")

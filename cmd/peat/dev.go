@@ -141,12 +141,13 @@ func devToken(dir string) (string, error) {
 // devSettings are the defaults of one process, under what the environment says.
 func devSettings(dir, token, natsURL string) func(string) (string, bool) {
 	defaults := map[string]string{
-		"PEAT_DATABASE_URL":   "sqlite:" + filepath.Join(dir, "gateway.db"),
-		"PEAT_KEK_FILE":       filepath.Join(dir, "kek"),
-		"PEAT_AUDIT_KEY_FILE": filepath.Join(dir, "audit-key"),
-		"PEAT_TOKEN_KEY_FILE": filepath.Join(dir, "token-key"),
-		"PEAT_FILE_SINK_DIR":  filepath.Join(dir, "sinks"),
-		"PEAT_NATS_URL":       natsURL,
+		"PEAT_DATABASE_URL":     "sqlite:" + filepath.Join(dir, "gateway.db"),
+		"PEAT_KEK_FILE":         filepath.Join(dir, "kek"),
+		"PEAT_AUDIT_KEY_FILE":   filepath.Join(dir, "audit-key"),
+		"PEAT_TOKEN_KEY_FILE":   filepath.Join(dir, "token-key"),
+		"PEAT_SESSION_KEY_FILE": filepath.Join(dir, "session-key"),
+		"PEAT_FILE_SINK_DIR":    filepath.Join(dir, "sinks"),
+		"PEAT_NATS_URL":         natsURL,
 		// Receivers under development listen on this machine or near it.
 		"PEAT_WEBHOOK_ALLOW": "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
 	}

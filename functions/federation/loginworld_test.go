@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -18,8 +19,10 @@ import (
 	"github.com/defenseunicorns/peat-gateway/functions/federation"
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
+	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/oauth"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/oauth/oauthtest"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/oidc"
 	"github.com/defenseunicorns/peat-gateway/shared/login"
 	"github.com/defenseunicorns/peat-gateway/shared/openapi/openapitest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/cookie"
@@ -65,19 +68,20 @@ func newLoginWorld(t *testing.T) *loginWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
+	verifier := openVerifier(t, w.provider, now)
 	log := slog.New(slog.DiscardHandler)
 	w.sessions = &access.Sessions{Key: key, Idle: 30 * time.Minute, Whole: 8 * time.Hour, Origin: origin, Issuer: w.provider.URL,
 		Rules: mapping.Digest(w.provider.URL, w.provider.ClientID), Endings: st, Now: now}
 	logins := &federation.Logins{Mapping: mapping, Sessions: w.sessions, Login: &login.Login{
 		Client:   &oauth.Client{Issuer: w.provider.URL, ID: w.provider.ClientID, Secret: env.NewSecret(w.provider.Secret), HTTP: w.provider.Client(), Now: now},
-		Verifier: w.provider.Verifier(), Events: w.provider.Verifier(), Public: public, Now: now,
+		Verifier: verifier, Events: verifier.(login.Events), Public: public, Now: now,
 	}}
 	auditKey, err := audit.ParseKey(strings.Repeat("43", 32))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.function = federation.New(federation.Deps{Store: st, Logins: logins, Key: auditKey, Notify: func() {}, Log: log, Now: now})
-	gate := access.Gate{Bootstrap: access.NewBootstrap(adminToken), People: &access.People{Verifier: w.provider.Verifier(), Mapping: mapping, Sessions: w.sessions, Log: log, Now: now}}
+	gate := access.Gate{Bootstrap: access.NewBootstrap(adminToken), People: &access.People{Verifier: verifier, Mapping: mapping, Sessions: w.sessions, Log: log, Now: now}}
 	mux := web.Mux(w.function.Routes(), web.Options{Authorize: gate.Authorize})
 	things := web.Mux(thingRoutes(), web.Options{Authorize: gate.Authorize})
 	h := http.NewServeMux()
@@ -86,6 +90,22 @@ func newLoginWorld(t *testing.T) *loginWorld {
 	w.gateway = httptest.NewTLSServer(h)
 	t.Cleanup(w.gateway.Close)
 	return w
+}
+
+// openVerifier makes what tells the provider's tokens from others.
+func openVerifier(t *testing.T, p *oauthtest.Provider, now func() time.Time) identity.Verifier {
+	t.Helper()
+	config, err := json.Marshal(map[string]any{"issuer": p.URL, "audiences": []string{p.ClientID}, "tls": map[string]any{"ca_pem": p.CA()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := identity.Settings{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Now: now}
+	verifier, err := oidc.Open(identity.Opening{Provider: identity.Provider{Config: config}, Settings: settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = verifier.Close() })
+	return verifier
 }
 
 // thingRoutes are what people do things with. They say who did.

@@ -7,6 +7,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
 	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
+	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -115,6 +116,47 @@ func wireService(t access.ServiceToken, now time.Time) serviceWire {
 		w.Formations = []string{} // all it named are gone
 	}
 	return w
+}
+
+// providerRequest makes an identity provider.
+type providerRequest struct {
+	Kind    identity.Kind   `json:"kind"`
+	Label   string          `json:"label"`
+	Config  json.RawMessage `json:"config"`
+	Enabled *bool           `json:"enabled,omitempty"` // default: true
+}
+
+// providerPatch changes an identity provider. What it leaves out stays.
+type providerPatch struct {
+	Label  *string         `json:"label,omitempty"`
+	Config json.RawMessage `json:"config,omitempty"` // a merge patch: null removes a field
+}
+
+type providerWire struct {
+	ID        string          `json:"provider_id"`
+	Kind      identity.Kind   `json:"kind"`
+	Label     string          `json:"label"`
+	Issuer    string          `json:"issuer"`
+	Enabled   bool            `json:"enabled"`
+	Config    json.RawMessage `json:"config"`
+	CreatedAt time.Time       `json:"created_at"`
+	UpdatedAt time.Time       `json:"updated_at"`
+}
+
+func wireProvider(p identity.Provider) providerWire {
+	return providerWire{p.ID, p.Kind, p.Label, p.Issuer, p.Enabled, p.Config, p.CreatedAt, p.UpdatedAt}
+}
+
+// reportWire is what a check of an identity provider found.
+type reportWire struct {
+	OK       bool          `json:"ok"`
+	Findings []findingWire `json:"findings"`
+}
+
+type findingWire struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
 }
 
 // optional is a time as JSON has it: null if it never came.

@@ -1,7 +1,6 @@
 package sinks
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -163,9 +162,9 @@ func (a *Admin) patch(w http.ResponseWriter, r *http.Request) error {
 // whoever may change a sink could have them sent to himself. It returns a secret
 // that was made anew.
 func (a *Admin) reconfigure(ctx context.Context, sink *delivery.Sink, patch json.RawMessage) (string, error) {
-	merged, err := mergePatch(sink.Config, patch)
-	if err != nil {
-		return "", err
+	merged, ok := web.MergePatch(sink.Config, patch)
+	if !ok {
+		return "", driver.Invalid("config", "must be an object")
 	}
 	prior, err := a.unseal(ctx, *sink)
 	if err != nil {
@@ -193,32 +192,6 @@ func (d Deps) unseal(ctx context.Context, sink delivery.Sink) ([]byte, error) {
 		return nil, nil
 	}
 	return d.Keys.Open(ctx, keyring.OfSink(sink.Org, sink.ID), sink.Sealed)
-}
-
-// mergePatch is RFC 7396 on objects.
-func mergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
-	var into, from map[string]json.RawMessage
-	if json.Unmarshal(patch, &from) != nil || from == nil {
-		return nil, driver.Invalid("config", "must be an object")
-	}
-	if json.Unmarshal(target, &into) != nil || into == nil {
-		into = map[string]json.RawMessage{}
-	}
-	for name, value := range from {
-		switch trimmed := bytes.TrimSpace(value); {
-		case string(trimmed) == "null":
-			delete(into, name)
-		case len(trimmed) > 0 && trimmed[0] == '{':
-			inside, err := mergePatch(into[name], value)
-			if err != nil {
-				return nil, err
-			}
-			into[name] = inside
-		default:
-			into[name] = value
-		}
-	}
-	return json.Marshal(into)
 }
 
 // leadsElsewhere reports whether a configuration names a host that the one before

@@ -80,6 +80,14 @@ func (g Gate) Authorize(r *http.Request, need web.Role) (context.Context, error)
 	return t.principal().enter(r, need)
 }
 
+// Keep answers by next, and keeps sessions going that are in use.
+func (g Gate) Keep(next http.Handler) http.Handler {
+	if g.People == nil || g.People.Sessions == nil {
+		return next
+	}
+	return g.People.Sessions.Keep(next)
+}
+
 // bearer returns the token of a request.
 func bearer(r *http.Request) (string, error) {
 	shown := r.Header.Values("Authorization")

@@ -25,6 +25,8 @@ const (
 	sinks        area = "sinks"
 	tickets      area = "tickets"
 	enrollment   area = "enrollment"
+	policies     area = "policy"
+	providers    area = "identity-providers"
 	certificates area = "certificates"
 	audit        area = "audit"
 	unscoped     area = ""
@@ -49,10 +51,15 @@ var areas = []struct {
 	{"/orgs/{org}/cdc", sinks, false},
 	{"/orgs/{org}/formations/{app}/sync-tickets", tickets, false},
 	{"/orgs/{org}/formations/{app}/enrollment", enrollment, false},
-	{"/orgs/{org}/formations/{app}/enroll", enrollment, true},
+	{"/orgs/{org}/formations/{app}/enroll", enrollment, false},
+	{"/orgs/{org}/formations/{app}/enrollments", enrollment, false},
+	{"/orgs/{org}/identity", enrollment, false},
+	{"/orgs/{org}/policy", policies, false},
+	{"/orgs/{org}/formations/{app}/policy", policies, false},
 	{"/orgs/{org}/formations/{app}/certificates", certificates, false},
 	{"/orgs/{org}/formations/{app}/revocations", certificates, false},
 	{"/orgs/{org}/formations/{app}/authority", certificates, false},
+	{"/orgs/{org}/identity-providers", providers, false},
 	{"/orgs/{org}/audit", audit, false},
 	{"/orgs/{org}/tokens", unscoped, false},
 	{"/orgs/{org}/key", unscoped, false},

@@ -44,8 +44,6 @@ type Claims struct {
 	// Once says that the proof with this ID may be used once only. Whoever acts on the
 	// claims sees to that, in the transaction of the act.
 	Once bool
-	// Until is when such a proof is accepted no more, and its ID can be forgotten.
-	Until time.Time
 	// Grace is zero unless the provider did not answer when its keys or lists were to be
 	// looked at anew. Then it is the time until which the last answer is believed.
 	Grace time.Time

@@ -16,6 +16,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/oauth"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/tokenclaims"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 )
@@ -34,7 +35,7 @@ type Login struct {
 // of identities takes no such token: it is nobody's.
 type Events interface {
 	// Event returns the claims of a token that the provider has signed, unjudged.
-	Event(ctx context.Context, token string, now time.Time) ([]byte, error)
+	Event(ctx context.Context, token string, now time.Time) (tokenclaims.Set, error)
 }
 
 // CallbackPath is where the provider sends people back to.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity/oauth"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/tokenclaims"
 	"github.com/defenseunicorns/peat-gateway/shared/login"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 )
@@ -93,7 +94,9 @@ func FuzzFlow(f *testing.F) {
 // event has the provider have signed whatever there is.
 type event []byte
 
-func (e event) Event(context.Context, string, time.Time) ([]byte, error) { return e, nil }
+func (e event) Event(context.Context, string, time.Time) (tokenclaims.Set, error) {
+	return tokenclaims.Decode(e)
+}
 
 func FuzzNotice(f *testing.F) {
 	for _, claims := range []map[string]any{
@@ -125,7 +128,7 @@ func FuzzNotice(f *testing.F) {
 // away is a provider that does not answer.
 type away struct{}
 
-func (away) Event(context.Context, string, time.Time) ([]byte, error) {
+func (away) Event(context.Context, string, time.Time) (tokenclaims.Set, error) {
 	return nil, fault.Unavailable.New("not now")
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/defenseunicorns/peat-gateway/shared/identity/tokenclaims"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 )
@@ -70,45 +71,47 @@ func (l *Login) Notice(ctx context.Context, token string) (Notice, error) {
 }
 
 // readNotice reads the claims of a token that the provider has signed.
-func readNotice(claims []byte, issuer, client string, now time.Time) (Notice, error) {
+func readNotice(claims tokenclaims.Set, issuer, client string, now time.Time) (Notice, error) {
 	var said struct {
-		Issuer   string                     `json:"iss"`
-		Audience audience                   `json:"aud"`
-		ID       string                     `json:"jti"`
-		Subject  string                     `json:"sub"`
-		Session  string                     `json:"sid"`
-		Nonce    json.RawMessage            `json:"nonce"`
-		At       float64                    `json:"iat"`
-		End      *float64                   `json:"exp"`
-		Events   map[string]json.RawMessage `json:"events"`
+		issuer, id, subject, session string
+		audience                     audience
+		at                           float64
+		end                          *float64
+		events                       map[string]json.RawMessage
 	}
-	if err := json.Unmarshal(claims, &said); err != nil {
-		return Notice{}, errors.New("its claims cannot be read")
+	for name, to := range map[string]any{
+		"iss": &said.issuer, "jti": &said.id, "sub": &said.subject, "sid": &said.session,
+		"aud": &said.audience, "iat": &said.at, "exp": &said.end, "events": &said.events,
+	} {
+		if text, ok := claims[name]; ok && json.Unmarshal(text, to) != nil {
+			return Notice{}, errors.New("its claims cannot be read")
+		}
 	}
+	_, nonce := claims["nonce"]
 	var why string
-	at := second(said.At)
-	switch event := said.Events[logoutEvent]; {
-	case said.Issuer != issuer:
+	at := second(said.at)
+	switch event := said.events[logoutEvent]; {
+	case said.issuer != issuer:
 		why = "it is of another issuer"
-	case !slices.Contains(said.Audience, client):
+	case !slices.Contains(said.audience, client):
 		why = "it is for another client"
 	case len(event) == 0 || event[0] != '{':
 		why = "it tells of no log-out" // such as an ID token
-	case said.Nonce != nil:
+	case nonce:
 		why = "it has a nonce, as only ID tokens have"
-	case said.ID == "" || len(said.ID) > maxName:
+	case said.id == "" || len(said.id) > maxName:
 		why = "it has no id, and so could come twice"
-	case said.Subject == "" && said.Session == "" || len(said.Subject) > maxName || len(said.Session) > maxName:
+	case said.subject == "" && said.session == "" || len(said.subject) > maxName || len(said.session) > maxName:
 		why = "it does not say who has logged out"
 	case at.After(now.Add(noticeSkew)) || now.Sub(at) > maxNotice:
 		why = "it was made at another time"
-	case said.End != nil && !now.Before(second(*said.End).Add(noticeSkew)):
+	case said.end != nil && !now.Before(second(*said.end).Add(noticeSkew)):
 		why = "it has expired"
 	}
 	if why != "" {
 		return Notice{}, errors.New(why)
 	}
-	return Notice{ID: said.ID, Subject: said.Subject, Session: said.Session, Until: at.Add(2 * maxNotice)}, nil
+	return Notice{ID: said.id, Subject: said.subject, Session: said.session, Until: at.Add(2 * maxNotice)}, nil
 }
 
 // maxName is how long a notice's names may be; noticeSkew how far the provider's clock

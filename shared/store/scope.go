@@ -22,6 +22,8 @@ var security = sqldb.RowSecurity{
 		"ended_logins": {Runtime: "SELECT,INSERT,UPDATE,DELETE"},
 		// How far re-wrapping has come; it goes over all organizations or one.
 		"rewraps": {Runtime: "SELECT,INSERT,UPDATE"},
+		// Public keys of issuers, whom several organizations may name.
+		"issuer_keys": {Runtime: "SELECT,INSERT,UPDATE,DELETE"},
 		// The sweep forgets requests whose time is up, whosever they are.
 		"idempotency": {Runtime: "SELECT,INSERT,UPDATE,DELETE", System: "SELECT,DELETE"},
 		// The sweep forgets challenges that nobody can answer any more.

@@ -50,6 +50,7 @@ var contract = map[string]func(*testing.T, *store.Store){
 	"audit goes to sinks":               testAuditCursors,
 	"signing keys":                      testSigningKeys,
 	"identity providers":                testProviders,
+	"keys of issuers":                   testIssuerKeys,
 	"proofs are used once":              testUsedProofs,
 	"a proof is used by one of many":    testProofRace,
 	"service tokens":                    testServiceTokens,

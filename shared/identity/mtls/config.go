@@ -12,9 +12,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 )
 
 // config is what an organization says of its authorities. All of it is shown.
@@ -70,7 +68,7 @@ const (
 const (
 	maxBundle       = 256 << 10 // bytes of PEM
 	maxAuthorities  = 200
-	maxLists        = 512 << 10 // bytes of all lists together, as they are sent
+	maxLists        = 256 << 10 // bytes of all lists together, as they are sent
 	maxListCount    = 64
 	maxGrace        = 90 * 24 * time.Hour
 	maxChainAllowed = 8
@@ -81,36 +79,14 @@ const (
 
 // invalid says what is wrong with a field, named as "config/ca_pem".
 func invalid(pointer, format string, args ...any) error {
-	detail := fmt.Sprintf(format, args...)
-	return &fault.Error{
-		Kind: fault.Invalid, Message: pointer + " " + detail,
-		Fields: []fault.Field{{Pointer: "/" + pointer, Detail: detail}},
-	}
-}
-
-// decode reads a configuration strictly: a misspelt option must not be without effect.
-func decode(in json.RawMessage, into any) error {
-	if len(bytes.TrimSpace(in)) == 0 || string(bytes.TrimSpace(in)) == "null" {
-		in = json.RawMessage("{}")
-	}
-	err := web.DecodeJSON(in, into)
-	f := fault.Of(err)
-	if f == nil {
-		return err
-	}
-	inside := *f
-	inside.Message, inside.Fields = "config: "+f.Message, slices.Clone(f.Fields)
-	for i := range inside.Fields {
-		inside.Fields[i].Pointer = "/config" + inside.Fields[i].Pointer
-	}
-	return &inside
+	return identity.Invalid(pointer, fmt.Sprintf(format, args...))
 }
 
 // parseConfig reads a configuration and fills in what it leaves out.
 func parseConfig(in json.RawMessage, s identity.Settings) (config, error) {
 	c := config{Anchors: rootsAreAnchors, MaxChain: 5, EKUs: []string{"client_auth"}}
 	c.Revocation = revocation{Scope: wholeChain, CRLGrace: "0s"}
-	if err := decode(in, &c); err != nil {
+	if err := identity.DecodeConfig(in, &c); err != nil {
 		return c, err
 	}
 	if c.Anchors != rootsAreAnchors && c.Anchors != allAreAnchors {
@@ -197,7 +173,7 @@ func (r *revocation) parse(s identity.Settings) error {
 	size := 0
 	for i, text := range r.CRLs {
 		if size += len(text); size > maxLists {
-			return invalid(at+"crls/"+strconv.Itoa(i), "makes all together longer than 512 KiB")
+			return invalid(at+"crls/"+strconv.Itoa(i), "makes all together longer than 256 KiB; larger ones can be files (crl_files)")
 		}
 	}
 	return nil
@@ -255,7 +231,7 @@ func (c config) open(s identity.Settings) (*verifier, error) {
 		v.files = &listFiles{dir: s.CRLDir, names: c.Revocation.CRLFiles, bundle: v.bundle, fixed: v.lists, now: s.Now}
 	}
 	if c.Revocation.OCSP {
-		v.responder = newResponder(c.Revocation.OCSPURL, c.Revocation.OCSPNonce, netguard.New(s.AllowPrivate))
+		v.responder = newResponder(c.Revocation, netguard.New(s.AllowPrivate), s.Patience)
 	}
 	return v, nil
 }

@@ -133,7 +133,7 @@ func mustParse(f *testing.F, der []byte) *x509.Certificate {
 
 // Whatever many certificates are asked about, the cache has its bounds.
 func TestTheCacheIsBounded(t *testing.T) {
-	r := newResponder("", false, netguard.New(nil))
+	r := newResponder(revocation{}, netguard.New(nil), 0)
 	now := time.Now()
 	for n := range maxAnswers + 100 {
 		r.cache.put([32]byte{byte(n), byte(n >> 8), byte(n >> 16)}, verdict{state: good, until: now.Add(time.Hour)}, now)

@@ -19,7 +19,6 @@ package mtls
 import (
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -41,8 +40,8 @@ func Parse(in json.RawMessage, _ []byte, s identity.Settings) (identity.Config, 
 // Open makes a verifier ready. It reaches for nothing.
 func Open(o identity.Opening) (identity.Verifier, error) {
 	var c config
-	if json.Unmarshal(o.Provider.Config, &c) != nil {
-		return nil, errors.New("the configuration cannot be read")
+	if err := o.Read(&c, nil); err != nil {
+		return nil, err
 	}
 	v, err := c.open(o.Settings)
 	if err != nil {

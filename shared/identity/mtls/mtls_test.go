@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/identitytest"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/mtls"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/mtls/mtlstest"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -20,7 +21,7 @@ import (
 
 type object = map[string]any
 
-var here = identity.Settings{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Now: time.Now}
+var here = identity.Settings{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Patience: time.Minute, Now: time.Now}
 
 // open makes a verifier of a configuration as a provider's is.
 func open(t testing.TB, config object) identity.Verifier {
@@ -187,4 +188,26 @@ func TestStrengthIsWhatTheAuthorityMayGive(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What every verifier promises, this one does too.
+func TestPromises(t *testing.T) {
+	root := mtlstest.NewRoot(t, "root")
+	card := root.Issue(t, mtlstest.Request{Subject: john, End: time.Now().Add(2 * time.Hour)})
+	stranger := mtlstest.NewRoot(t, "root").Issue(t, mtlstest.Request{Subject: john})
+	config := object{"ca_pem": bundle(root), "revocation": object{"mode": "hard", "crls": []string{root.List(t)}}}
+	good, now := identity.Proof{Chain: chain(card)}, time.Now()
+	want, err := open(t, config).Verify(t.Context(), good, now)
+	if err != nil || want.Subject != "1234567890" || !want.ExpiresAt.Equal(card.Cert.NotAfter) {
+		t.Fatalf("%+v %v", want, err)
+	}
+	identitytest.Run(t, identitytest.Suite{
+		Open: func(t *testing.T) (identity.Verifier, error) { return open(t, config), nil },
+		Now:  now, Good: good, Want: want,
+		Bad: map[string]identity.Proof{
+			"a stranger's":            {Chain: chain(stranger)},
+			"a certificate of nobody": {Chain: []*x509.Certificate{{}}},
+			"the authority's own":     {Chain: []*x509.Certificate{root.Cert}},
+		},
+	})
 }

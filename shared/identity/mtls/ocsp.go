@@ -2,6 +2,7 @@ package mtls
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -22,8 +23,7 @@ import (
 )
 
 const (
-	ocspTimeout = 5 * time.Second
-	maxOCSP     = 64 << 10 // bytes of an answer
+	maxOCSP = 64 << 10 // bytes of an answer
 	// An answer is used until it ends, but not longer than this: some last for days.
 	maxAnswerAge = time.Hour
 )
@@ -33,18 +33,23 @@ const (
 type responder struct {
 	url   string // empty: the one that the certificate names
 	nonce bool
+	limit time.Duration // for one answer
 	guard *netguard.Guard
 	carry *http.Transport // by itself: a client would follow redirects
 	cache answers
 }
 
-func newResponder(address string, nonce bool, guard *netguard.Guard) *responder {
-	return &responder{url: address, nonce: nonce, guard: guard, carry: &http.Transport{
+// patience is how long a responder may take, unless the operator says otherwise.
+const patience = 5 * time.Second
+
+func newResponder(c revocation, guard *netguard.Guard, limit time.Duration) *responder {
+	limit = cmp.Or(limit, patience)
+	return &responder{url: c.OCSPURL, nonce: c.OCSPNonce, limit: limit, guard: guard, carry: &http.Transport{
 		// No proxy: it would be the proxy that resolves the name, behind the guard's back.
 		DialContext:            guard.DialContext,
 		MaxIdleConnsPerHost:    8,
 		IdleConnTimeout:        time.Minute,
-		TLSHandshakeTimeout:    ocspTimeout,
+		TLSHandshakeTimeout:    limit,
 		MaxResponseHeaderBytes: 16 << 10,
 		DisableCompression:     true,
 	}}
@@ -114,7 +119,7 @@ func (r *responder) post(ctx context.Context, address string, body []byte) ([]by
 	if err != nil {
 		return nil, errors.New("the responder's address cannot be read")
 	}
-	ctx, cancel := context.WithTimeout(ctx, ocspTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.limit)
 	defer cancel()
 	req := (&http.Request{
 		Method: http.MethodPost, URL: u, Host: u.Host, ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),

@@ -88,17 +88,17 @@ func TestLists(t *testing.T) {
 			if tc.revocation["mode"] == nil {
 				tc.revocation["mode"] = "hard"
 			}
-			got, err := open(t, object{"ca_pem": bundle(root, issuing, lost), "revocation": tc.revocation}).Verify(t.Context(), identity.Proof{Chain: tc.chain}, now)
+			got, err := open(t, object{"ca_pem": bundle(root, issuing, lost), "revocation": tc.revocation}).Verify(t.Context(), identity.Proof{Chain: tc.chain}, time.Now())
 			if tc.word == "" {
 				refused(t, err, tc.kind, tc.why)
-			} else if err != nil || got.Attributes["revocation"] != tc.word {
-				t.Errorf("got %v, %v", got.Attributes["revocation"], err)
+			} else if err != nil || got.Attributes["revocation"] != tc.word || got.Grace.IsZero() == (tc.word == "stale") {
+				t.Errorf("got %v, grace until %s, %v", got.Attributes["revocation"], got.Grace, err)
 			}
 		})
 	}
 
 	config := object{"ca_pem": bundle(root, issuing), "revocation": object{"mode": "hard", "crls": []string{short, rootList}, "bounds_session": true}}
-	got, err := open(t, config).Verify(t.Context(), identity.Proof{Chain: good}, now)
+	got, err := open(t, config).Verify(t.Context(), identity.Proof{Chain: good}, time.Now())
 	if end := now.Add(time.Hour).UTC().Truncate(time.Second); err != nil || !got.ExpiresAt.Equal(end) {
 		t.Errorf("the session ends %s, the list %s: %v", got.ExpiresAt, end, err)
 	}
@@ -196,7 +196,7 @@ func TestResponder(t *testing.T) {
 			if tc.revocation["mode"] == nil {
 				tc.revocation["mode"] = "hard"
 			}
-			got, err := open(t, object{"ca_pem": bundle(root), "revocation": tc.revocation}).Verify(t.Context(), identity.Proof{Chain: chain(tc.leaf)}, now)
+			got, err := open(t, object{"ca_pem": bundle(root), "revocation": tc.revocation}).Verify(t.Context(), identity.Proof{Chain: chain(tc.leaf)}, time.Now())
 			if tc.word == "" {
 				refused(t, err, tc.kind, tc.why)
 			} else if err != nil || got.Attributes["revocation"] != tc.word {
@@ -221,25 +221,30 @@ func TestAnswersAreKept(t *testing.T) {
 	card, second := root.Issue(t, mtlstest.Request{Subject: john}), root.Issue(t, mtlstest.Request{Subject: john})
 	url, asked := root.Responder(t, nil) // its answers end after 30 minutes
 	v := open(t, object{"ca_pem": bundle(root), "revocation": object{"mode": "hard", "ocsp": true, "ocsp_url": url}})
-	now := time.Now()
-	verify := func(leaf mtlstest.Identity, after time.Duration, want int) {
+	begin := time.Now()
+	verify := func(leaf mtlstest.Identity, at time.Time, want int) {
 		t.Helper()
-		if _, err := v.Verify(t.Context(), identity.Proof{Chain: chain(leaf)}, now.Add(after)); err != nil {
+		if _, err := v.Verify(t.Context(), identity.Proof{Chain: chain(leaf)}, at); err != nil {
 			t.Fatal(err)
 		}
 		if got := asked(); got != want {
-			t.Errorf("after %s the responder was asked %d times, want %d", after, got, want)
+			t.Errorf("after %s the responder was asked %d times, want %d", at.Sub(begin), got, want)
 		}
 	}
-	verify(card, 0, 1)
-	verify(card, 0, 1)
-	verify(card, 29*time.Minute, 1)
-	verify(second, 0, 2)
+	verify(card, time.Now(), 1)
+	verify(card, time.Now(), 1)
+	verify(card, begin.Add(29*time.Minute), 1)
+	verify(second, time.Now(), 2)
 	// The clock that an answer is dated by is the machine's, so that its end cannot be
 	// waited for: here it is over, and was asked for again.
-	if _, err := v.Verify(t.Context(), identity.Proof{Chain: chain(card)}, now.Add(2*time.Hour)); err == nil || asked() != 3 {
+	if _, err := v.Verify(t.Context(), identity.Proof{Chain: chain(card)}, begin.Add(20*time.Hour)); err == nil || asked() != 3 {
 		t.Errorf("asked %d times: %v", asked(), err)
 	}
+
+	// Nor is one believed whose time has not come.
+	early := open(t, object{"ca_pem": bundle(root), "revocation": object{"mode": "hard", "ocsp": true, "ocsp_url": url}})
+	_, err := early.Verify(t.Context(), identity.Proof{Chain: chain(card)}, begin.Add(-30*time.Minute))
+	refused(t, err, fault.Unavailable, "answer is not valid yet")
 
 	var tried atomic.Int32
 	down := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -249,10 +254,10 @@ func TestAnswersAreKept(t *testing.T) {
 	defer down.Close()
 	v = open(t, object{"ca_pem": bundle(root), "revocation": object{"mode": "hard", "ocsp": true, "ocsp_url": down.URL}})
 	for _, leaf := range []mtlstest.Identity{card, second, card} {
-		_, err := v.Verify(t.Context(), identity.Proof{Chain: chain(leaf)}, now)
+		_, err := v.Verify(t.Context(), identity.Proof{Chain: chain(leaf)}, begin)
 		refused(t, err, fault.Unavailable, "cannot be found out")
 	}
-	_, err := v.Verify(t.Context(), identity.Proof{Chain: chain(card)}, now.Add(6*time.Second))
+	_, err = v.Verify(t.Context(), identity.Proof{Chain: chain(card)}, begin.Add(6*time.Second))
 	refused(t, err, fault.Unavailable, "a status other than 200")
 	if n := tried.Load(); n != 2 {
 		t.Errorf("a responder that does not answer was asked %d times, want 2", n)

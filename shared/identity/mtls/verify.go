@@ -214,7 +214,7 @@ func (v *verifier) claims(h holder, subject string, chain []*x509.Certificate, k
 	leaf := chain[0]
 	c := identity.Claims{
 		Provider: v.provider.ID, Kind: identity.MTLS, Issuer: v.provider.Issuer, Subject: subject,
-		AMR: []string{"x509"}, AuthenticatedAt: now.UTC(), ExpiresAt: leaf.NotAfter.UTC(),
+		AMR: []string{"x509"}, AuthenticatedAt: now.UTC(), ExpiresAt: leaf.NotAfter.UTC(), Grace: known.grace.UTC(),
 	}
 	for _, cert := range chain[1:] {
 		if cert.NotAfter.Before(c.ExpiresAt) {

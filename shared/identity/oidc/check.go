@@ -25,7 +25,7 @@ func (v *verifier) Check(ctx context.Context) (identity.Report, error) {
 	at, failed := i.discover(limited)
 	var keys []key
 	if failed == nil {
-		keys, failed = i.fetch(limited, at)
+		keys, _, failed = i.fetch(limited, at)
 	}
 	cancel()
 	<-i.asking

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"net/http"
@@ -33,13 +34,23 @@ const (
 // Issuers has the keys of issuers, one set for all providers that name the same
 // issuer and meet it in the same way. It is safe for concurrent use.
 type Issuers struct {
+	memory Memory
+
 	mu   sync.Mutex
 	all  map[string]*issuer
 	turn uint64
 }
 
-// NewIssuers returns one that knows nobody yet.
-func NewIssuers() *Issuers { return &Issuers{all: map[string]*issuer{}} }
+// Memory keeps the key sets of issuers for processes that start while one does not
+// answer. The names are digests.
+type Memory interface {
+	IssuerKeys(ctx context.Context, name []byte) (set []byte, fetched time.Time, err error)
+	SaveIssuerKeys(ctx context.Context, name, set []byte, fetched time.Time) error
+}
+
+// NewIssuers returns one that knows nobody yet. Without a memory it knows what it has
+// seen itself.
+func NewIssuers(m Memory) *Issuers { return &Issuers{memory: m, all: map[string]*issuer{}} }
 
 // of returns the issuer of a configuration. It stays known when nobody uses it any
 // more: its keys may be wanted while it does not answer.
@@ -65,7 +76,8 @@ func (s *Issuers) of(c Config, settings identity.Settings) (*issuer, error) {
 		}
 		delete(s.all, oldest) // who has it open goes on with it
 	}
-	i := &issuer{url: c.Issuer, client: client, settings: settings, used: s.turn, asking: make(chan struct{}, 1)}
+	digest := sha256.Sum256([]byte(name))
+	i := &issuer{url: c.Issuer, digest: digest[:], memory: s.memory, client: client, settings: settings, used: s.turn, asking: make(chan struct{}, 1)}
 	s.all[name] = i
 	return i, nil
 }
@@ -73,6 +85,8 @@ func (s *Issuers) of(c Config, settings identity.Settings) (*issuer, error) {
 // issuer is one issuer and its keys.
 type issuer struct {
 	url      string
+	digest   []byte // names it in the memory
+	memory   Memory // may be nil
 	client   *backchannel.Client
 	settings identity.Settings
 	used     uint64 // guarded by Issuers
@@ -80,6 +94,7 @@ type issuer struct {
 	asking chan struct{} // held by the one who asks
 
 	mu         sync.Mutex
+	recalled   bool // whether the memory was asked
 	keys       []key
 	fetched    time.Time // when the keys were
 	keysAt     string    // where they are
@@ -119,6 +134,9 @@ func age(now, then time.Time) time.Duration {
 // are believed without it.
 func (i *issuer) find(ctx context.Context, id, algorithm string, outage time.Duration, now time.Time) (found []key, grace time.Time, err error) {
 	s := i.state()
+	if s.keys == nil {
+		s = i.recall(ctx)
+	}
 	if !s.fresh(now) {
 		if s, err = i.ask(ctx, s, now); err != nil {
 			return nil, time.Time{}, err
@@ -153,6 +171,31 @@ func (i *issuer) find(ctx context.Context, id, algorithm string, outage time.Dur
 	return nil, time.Time{}, fault.Unauthenticated.New("the token is signed with a key that the issuer does not publish for %s", algorithm)
 }
 
+// recall takes the keys that another process has fetched. If the memory is of no help
+// the issuer is asked, as it would be without one.
+func (i *issuer) recall(ctx context.Context) state {
+	i.mu.Lock()
+	again := i.recalled || i.memory == nil
+	i.mu.Unlock()
+	if again {
+		return i.state()
+	}
+	set, fetched, err := i.memory.IssuerKeys(ctx, i.digest)
+	keys, parseErr := []key(nil), error(nil)
+	if err == nil {
+		keys, parseErr = parseKeys(set)
+	}
+	i.mu.Lock()
+	if ctx.Err() == nil {
+		i.recalled = true
+	}
+	if err == nil && parseErr == nil && i.keys == nil {
+		i.keys, i.fetched = keys, fetched
+	}
+	i.mu.Unlock()
+	return i.state()
+}
+
 // ask asks the issuer, unless somebody has since the caller looked, or too lately. The
 // one who asks does not break off: others wait for the same answer.
 func (i *issuer) ask(ctx context.Context, seen state, now time.Time) (state, error) {
@@ -168,12 +211,16 @@ func (i *issuer) ask(ctx context.Context, seen state, now time.Time) (state, err
 	if s := i.state(); s.rounds != seen.rounds {
 		return s, nil
 	}
-	i.refresh(context.WithoutCancel(ctx), now)
+	if set := i.refresh(context.WithoutCancel(ctx), now); set != nil && i.memory != nil {
+		// What is not kept is fetched again: no reason to keep anybody waiting or out.
+		_ = i.memory.SaveIssuerKeys(context.WithoutCancel(ctx), i.digest, set, now)
+	}
 	return i.state(), nil
 }
 
-// refresh asks the issuer now.
-func (i *issuer) refresh(ctx context.Context, now time.Time) {
+// refresh asks the issuer now. It returns the key set as it was published, nil if it
+// could not be had.
+func (i *issuer) refresh(ctx context.Context, now time.Time) []byte {
 	ctx, cancel := i.client.Limit(ctx)
 	defer cancel()
 	i.mu.Lock()
@@ -184,8 +231,9 @@ func (i *issuer) refresh(ctx context.Context, now time.Time) {
 		at, err = i.discover(ctx)
 	}
 	var keys []key
+	var set []byte
 	if err == nil {
-		keys, err = i.fetch(ctx, at)
+		keys, set, err = i.fetch(ctx, at)
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -193,12 +241,13 @@ func (i *issuer) refresh(ctx context.Context, now time.Time) {
 	i.rounds++
 	if err != nil {
 		i.discovered = time.Time{} // the keys may have moved
-		return
+		return nil
 	}
 	if !known {
 		i.discovered = now
 	}
 	i.keys, i.fetched, i.keysAt = keys, now, at
+	return set
 }
 
 // step is where asking an issuer failed, in words for an administrator.
@@ -246,25 +295,26 @@ func (i *issuer) discover(ctx context.Context) (string, error) {
 	return doc.Keys, nil
 }
 
-func (i *issuer) fetch(ctx context.Context, at string) ([]key, error) {
+// fetch returns the keys that can be used, and the set as it was published.
+func (i *issuer) fetch(ctx context.Context, at string) ([]key, []byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
-		return nil, &step{"keys", "their address cannot be read", nil}
+		return nil, nil, &step{"keys", "their address cannot be read", nil}
 	}
 	resp, err := i.client.Do(r)
 	if err != nil {
-		return nil, &step{"keys", backchannel.Describe(err), err}
+		return nil, nil, &step{"keys", backchannel.Describe(err), err}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, &step{"keys", backchannel.Describe(err), err}
+		return nil, nil, &step{"keys", backchannel.Describe(err), err}
 	}
 	keys, err := parseKeys(body)
 	if err != nil {
-		return nil, &step{"keys", err.Error(), nil}
+		return nil, nil, &step{"keys", err.Error(), nil}
 	}
-	return keys, nil
+	return keys, body, nil
 }
 
 // names lists the algorithms that the keys can be for, of those that are accepted.

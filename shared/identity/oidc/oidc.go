@@ -2,6 +2,7 @@
 //
 //	oidc.go    the configuration
 //	verify.go  one token: its header, its signature, its claims
+//	event.go   one that tells of an event
 //	issuers.go the keys of an issuer, kept, looked at anew, and used during an outage
 //	jwks.go    what of a published key set is of use
 //	check.go   whether a provider can be used
@@ -102,4 +103,4 @@ func (c *Config) algorithms() []string {
 
 // Open makes a verifier with keys of its own; see Issuers.Open for one that shares
 // them.
-func Open(o identity.Opening) (identity.Verifier, error) { return NewIssuers().Open(o) }
+func Open(o identity.Opening) (identity.Verifier, error) { return NewIssuers(nil).Open(o) }

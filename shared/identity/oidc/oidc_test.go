@@ -269,7 +269,7 @@ func TestKeysOfOneName(t *testing.T) {
 // TestOneIssuerIsAskedOnceForAll opens it for many organizations.
 func TestOneIssuerIsAskedOnceForAll(t *testing.T) {
 	i := identitytest.NewIssuer(t)
-	issuers := oidc.NewIssuers()
+	issuers := oidc.NewIssuers(nil)
 	var wg sync.WaitGroup
 	for range 20 {
 		v, err := issuers.Open(opening(t, i.Settings(), config(i, map[string]any{"clock_skew": "11s"})))

@@ -147,6 +147,11 @@ func (v *verifier) acceptable(h header) error {
 	default:
 		return fault.Unauthenticated.New("the token is of another type, %s", identity.Shown(h.Type))
 	}
+	return v.signable(h)
+}
+
+// signable refuses a header by which no signature would be checked.
+func (v *verifier) signable(h header) error {
 	if !slices.Contains(v.config.algorithms(), h.Algorithm) {
 		return fault.Unauthenticated.New("the token is signed with %s, which is not accepted", identity.Shown(h.Algorithm))
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/introspection"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/mtls"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/oidc"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/saml"
 )
@@ -25,12 +26,13 @@ type kind struct {
 
 // newKinds is every kind of identity provider there is. It is made for each Providers,
 // since kinds may have something that their verifiers share.
-func newKinds() map[identity.Kind]kind {
-	issuers := oidc.NewIssuers()
+func newKinds(m oidc.Memory) map[identity.Kind]kind {
+	issuers := oidc.NewIssuers(m)
 	return map[identity.Kind]kind{
 		identity.OIDC:          {parse: oidc.Parse, open: issuers.Open},
 		identity.Introspection: {parse: introspection.Parse, open: introspection.Open},
 		identity.SAML:          {parse: saml.Parse, open: saml.Open, issuer: saml.IssuerOf, rotate: saml.Rotate},
+		identity.MTLS:          {parse: mtls.Parse, open: mtls.Open},
 	}
 }
 

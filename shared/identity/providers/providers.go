@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/oidc"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
@@ -34,6 +35,7 @@ type Deps struct {
 	Store directory
 	// Unseal opens a provider's secrets. It is asked only where there are any.
 	Unseal func(ctx context.Context, p identity.Provider) ([]byte, error)
+	Memory oidc.Memory // of keys beyond this process; nil: none
 	Log    *slog.Logger
 	identity.Settings
 	// SecretsFor is how long a verifier uses secrets that were opened without asking
@@ -50,7 +52,7 @@ type Providers struct {
 }
 
 // New returns one that has opened nothing yet.
-func New(d Deps) *Providers { return newWith(d, newKinds()) }
+func New(d Deps) *Providers { return newWith(d, newKinds(d.Memory)) }
 
 func newWith(d Deps, kinds map[identity.Kind]kind) *Providers {
 	if d.Log == nil {

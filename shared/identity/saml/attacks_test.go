@@ -6,17 +6,18 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/pem"
-	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/beevik/etree"
 	"github.com/crewjam/saml/xmlenc"
 	dsig "github.com/russellhaering/goxmldsig"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/identitytest"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/saml"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/saml/samltest"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 )
 
 // victim is who the attacker wants to be taken for. No error may repeat it.
@@ -33,7 +34,8 @@ type attack struct {
 	why    string // what an administrator reads
 }
 
-func (a attack) run(t *testing.T) {
+// proof is what the attacker shows.
+func (a attack) proof(t *testing.T) identity.Proof {
 	t.Helper()
 	said, by := answer(), a.by
 	if a.say != nil {
@@ -58,19 +60,44 @@ func (a attack) run(t *testing.T) {
 		}
 		response = changed
 	}
-	claims, err := verifier(t, a.config).Verify(t.Context(), identity.Proof{SAML: response, Expect: a.expect}, now)
-	if !errors.Is(err, fault.Unauthenticated) {
-		t.Fatalf("accepted as %q: %v", claims.Subject, err)
+	return identity.Proof{SAML: response, Expect: a.expect}
+}
+
+func (a attack) run(t *testing.T) {
+	t.Helper()
+	why := identitytest.Refuses(t, verifier(t, a.config), a.proof(t), now)
+	if !strings.Contains(why, a.why) || a.why == "" {
+		t.Errorf("says %q, not %q", why, a.why)
 	}
-	if !strings.Contains(err.Error(), a.why) || a.why == "" {
-		t.Errorf("says %q, not %q", err, a.why)
+	if strings.Contains(why, victim) || strings.Contains(why, "device-7") {
+		t.Errorf("repeats the response: %s", why)
 	}
-	if strings.Contains(err.Error(), victim) || strings.Contains(err.Error(), "device-7") {
-		t.Errorf("repeats the response: %s", err)
+}
+
+// TestPromises: one verifier keeps what all promise, while it is shown every attack
+// that needs no settings of its own.
+func TestPromises(t *testing.T) {
+	bad := map[string]identity.Proof{}
+	for _, all := range []map[string]attack{wrappings(), signatureAttacks(t), documentAttacks(t), bindingAttacks(), encryptionAttacks(t)} {
+		for name, a := range all {
+			if a.config == nil {
+				bad[name] = a.proof(t)
+			}
+		}
 	}
-	if claims.Subject != "" {
-		t.Error("there are claims beside the error")
-	}
+	a := answer()
+	a.ID = "_a1"
+	a.Attributes = map[string][]string{"unit": {"7"}}
+	identitytest.Run(t, identitytest.Suite{
+		Open: func(*testing.T) (identity.Verifier, error) { return saml.Open(opening(nil)) }, Now: now,
+		Good: identity.Proof{SAML: respond(t, idp(), a)},
+		Want: identity.Claims{
+			Provider: "01J", Kind: identity.SAML, Issuer: issuer, Subject: "device-7@example.mil", Attributes: map[string]any{"unit": []any{"7"}},
+			ACR: "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport", AMR: []string{"pwd"},
+			AuthenticatedAt: now, ExpiresAt: now.Add(12 * time.Hour), Session: "_s1", ID: "_a1", Once: true,
+		},
+		Bad: bad,
+	})
 }
 
 func attackAll(t *testing.T, attacks map[string]attack) {
@@ -104,7 +131,9 @@ func withoutSignature(el *etree.Element) *etree.Element {
 
 // TestSignatureWrapping: XSW1 to XSW8, as they have been known since "On Breaking
 // SAML" (2012). Each is tried with IDs of its own and with the same.
-func TestSignatureWrapping(t *testing.T) {
+func TestSignatureWrapping(t *testing.T) { attackAll(t, wrappings()) }
+
+func wrappings() map[string]attack {
 	signed := func(a *samltest.Answer) { a.SignResponse = true }
 	evilResponse := func(root *etree.Element, same bool) {
 		if !same {
@@ -115,7 +144,6 @@ func TestSignatureWrapping(t *testing.T) {
 	variants := map[string]struct {
 		say  func(*samltest.Answer)
 		tree func(root *etree.Element, same bool)
-		why  string
 	}{
 		"XSW1 the response inside the signature of a forged one": {say: signed, tree: func(root *etree.Element, same bool) {
 			original := withoutSignature(root)
@@ -191,22 +219,20 @@ func TestSignatureWrapping(t *testing.T) {
 			root.AddChild(holder)
 		}},
 	}
+	out := map[string]attack{}
 	for name, v := range variants {
-		for _, same := range []bool{false, true} {
-			why := " holds "
-			attack{say: v.say, tree: func(root *etree.Element) { v.tree(root, same) }, why: why}.runNamed(t, name, same)
+		for suffix, same := range map[string]bool{"": false, ", with the same ID": true} {
+			out[name+suffix] = attack{say: v.say, tree: func(root *etree.Element) { v.tree(root, same) }, why: " holds "}
 		}
 	}
+	return out
 }
 
-func (a attack) runNamed(t *testing.T, name string, sameID bool) {
-	t.Helper()
-	t.Run(map[bool]string{false: name, true: name + ", with the same ID"}[sameID], a.run)
-}
+func TestSignatures(t *testing.T) { attackAll(t, signatureAttacks(t)) }
 
-func TestSignatures(t *testing.T) {
+func signatureAttacks(t *testing.T) map[string]attack {
 	changeName := func(root *etree.Element) { find(root, "//NameID").SetText(victim) }
-	attackAll(t, map[string]attack{
+	return map[string]attack{
 		"another subject":                               {tree: changeName, why: "by none of the keys"},
 		"another subject in a signed response":          {say: func(a *samltest.Answer) { a.SignResponse = true }, tree: changeName, why: "by none of the keys"},
 		"an unsigned assertion in an unsigned response": {say: func(a *samltest.Answer) { a.Unsigned = true }, why: "has no signature of its own"},
@@ -266,7 +292,7 @@ func TestSignatures(t *testing.T) {
 		"a length for a shorter hash": {tree: func(root *etree.Element) {
 			find(root, "//SignatureMethod").CreateElement("ds:HMACOutputLength").SetText("8")
 		}, why: "algorithm that is not accepted"},
-	})
+	}
 }
 
 func transform(algorithm string) func(*etree.Element) {
@@ -288,8 +314,10 @@ func signHMAC(root *etree.Element, key []byte) {
 	find(root, "//SignatureValue").SetText(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 }
 
-func TestEncryption(t *testing.T) {
-	attackAll(t, map[string]attack{
+func TestEncryption(t *testing.T) { attackAll(t, encryptionAttacks(t)) }
+
+func encryptionAttacks(t *testing.T) map[string]attack {
+	return map[string]attack{
 		"CBC in an unsigned response":      {say: func(a *samltest.Answer) { a.Encrypt, a.Cipher = certificate(t), xmlenc.AES256CBC }, why: "is not signed itself"},
 		"triple DES":                       {say: func(a *samltest.Answer) { a.Encrypt, a.Cipher, a.SignResponse = certificate(t), xmlenc.TripleDES, true }, why: "algorithm that is not accepted"},
 		"plain where it must be encrypted": {config: map[string]any{"require_encryption": true}, why: "is not encrypted"},
@@ -323,5 +351,5 @@ func TestEncryption(t *testing.T) {
 		"beside a plain one": {say: func(a *samltest.Answer) {
 			a.ChangeResponse = func(root *etree.Element) { root.CreateElement("saml:EncryptedAssertion") }
 		}, why: "more than one assertion"},
-	})
+	}
 }

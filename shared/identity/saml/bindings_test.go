@@ -11,7 +11,9 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/identity/saml/samltest"
 )
 
-func TestBindings(t *testing.T) {
+func TestBindings(t *testing.T) { attackAll(t, bindingAttacks()) }
+
+func bindingAttacks() map[string]attack {
 	change := func(path string, f func(*etree.Element)) func(*samltest.Answer) {
 		return func(a *samltest.Answer) { a.Change = func(el *etree.Element) { f(find(el, path)) } }
 	}
@@ -23,7 +25,7 @@ func TestBindings(t *testing.T) {
 	}
 	solicited := map[string]any{"allow_unsolicited": false}
 	q1 := identity.Expect{InResponseTo: []string{"_q1"}}
-	attackAll(t, map[string]attack{
+	return map[string]attack{
 		"another audience":                     {say: func(a *samltest.Answer) { a.Audience = "https://other.example" }, why: "another audience"},
 		"the audience of another organization": {say: func(a *samltest.Answer) { a.Audience = strings.Replace(audience, "alpha", "bravo", 1) }, why: "another audience"},
 		"the audience of another provider":     {say: func(a *samltest.Answer) { a.Audience = strings.Replace(audience, "01J", "01K", 1) }, why: "another audience"},
@@ -90,5 +92,5 @@ func TestBindings(t *testing.T) {
 			a.Attributes = map[string][]string{"groups": {""}}
 			a.Change = func(el *etree.Element) { find(el, "//AttributeValue").CreateElement("saml:b").SetText("admin") }
 		}, why: "not text"},
-	})
+	}
 }

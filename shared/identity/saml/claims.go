@@ -11,7 +11,7 @@ import (
 )
 
 // maxAge bounds how long after it was made an assertion may be shown, whatever the
-// provider allows: for so long its ID must be remembered.
+// provider allows.
 const maxAge = time.Hour
 
 // check returns nil if an assertion, and what is around it, is meant for us, now,
@@ -67,23 +67,12 @@ func (v *Verifier) checkTimes(around envelope, a *assertion, now time.Time) erro
 	return nil
 }
 
-// until is when a checked assertion stops being accepted.
-func (v *Verifier) until(a *assertion) time.Time {
-	out := a.issued.Add(maxAge)
-	for _, t := range []time.Time{a.notOnOrAfter, a.confirmed} {
-		if t.Before(out) {
-			out = t
-		}
-	}
-	return out.Add(v.skew)
-}
-
 // claims puts a checked assertion into the one shape.
 func (v *Verifier) claims(a *assertion, now time.Time) (identity.Claims, error) {
 	out := identity.Claims{
 		Provider: v.provider, Kind: identity.SAML, Issuer: a.issuer, Subject: a.nameID,
 		Attributes: map[string]any{}, ACR: a.context, AMR: methods(a.context),
-		AuthenticatedAt: a.authenticated, ExpiresAt: a.sessionEnd, Session: a.session, ID: a.id, Once: true, Until: v.until(a),
+		AuthenticatedAt: a.authenticated, ExpiresAt: a.sessionEnd, Session: a.session, ID: a.id, Once: true,
 	}
 	used := map[string]bool{}
 	take := func(names []string) []string {
@@ -121,7 +110,8 @@ func (v *Verifier) claims(a *assertion, now time.Time) (identity.Claims, error) 
 		}
 	}
 	// Not from the sign-in, which may be long ago where sessions are: a provider vouches
-	// anew with every assertion.
+	// anew with every assertion. When the session is over the assertion is not accepted
+	// any more either, so its ID can be forgotten then.
 	if end := a.issued.Add(v.session); out.ExpiresAt.IsZero() || end.Before(out.ExpiresAt) {
 		out.ExpiresAt = end
 	}

@@ -10,12 +10,14 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/identity/saml/samltest"
 )
 
-func TestDocuments(t *testing.T) {
+func TestDocuments(t *testing.T) { attackAll(t, documentAttacks(t)) }
+
+func documentAttacks(t *testing.T) map[string]attack {
 	inside := func(what string) func(string) string {
 		return func(s string) string { return strings.Replace(s, "<saml:Assertion", what+"<saml:Assertion", 1) }
 	}
 	before := func(what string) func(string) string { return func(s string) string { return what + s } }
-	attackAll(t, map[string]attack{
+	return map[string]attack{
 		"a comment in the NameID": {
 			say:  func(a *samltest.Answer) { a.Subject = victim + ".evil.example" },
 			text: func(s string) string { return strings.Replace(s, victim+".evil", victim+"<!---->.evil", 1) }, why: "holds a comment",
@@ -88,7 +90,7 @@ func TestDocuments(t *testing.T) {
 			code.CreateElement("samlp:StatusCode").CreateAttr("Value", "urn:oasis:names:tc:SAML:2.0:status:AuthnFailed")
 		}, why: "sign-in failed (AuthnFailed)"},
 		"a failed sign-in with a text of its own": {tree: func(root *etree.Element) { find(root, "//StatusCode").CreateAttr("Value", victim) }, why: "sign-in failed"},
-	})
+	}
 }
 
 func manyAttributes(n int) string {

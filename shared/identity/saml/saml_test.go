@@ -36,7 +36,7 @@ func TestClaims(t *testing.T) {
 		Groups: []string{"/crew", "/pilots", "cn=all"}, Roles: []string{"operator"},
 		Attributes: map[string]any{"unit": []any{"7"}, "edipi": []any{"0", "1234567890"}},
 		ACR:        "urn:oasis:names:tc:SAML:2.0:ac:classes:SmartcardPKI", AMR: []string{"hwk", "mfa", "sc", "x509"},
-		AuthenticatedAt: now, ExpiresAt: now.Add(8 * time.Hour), Session: "_s1", ID: "_a1", Once: true, Until: now.Add(5*time.Minute + 30*time.Second),
+		AuthenticatedAt: now, ExpiresAt: now.Add(8 * time.Hour), Session: "_s1", ID: "_a1", Once: true,
 	}
 	if diff := cmp.Diff(want, have); diff != "" {
 		t.Error(diff)
@@ -68,6 +68,17 @@ func TestAccepted(t *testing.T) {
 		"no class of authentication": {change: func(a *samltest.Answer) {
 			a.Change = func(el *etree.Element) { remove(el.FindElement("//AuthnContextClassRef")) }
 		}},
+		"nothing said of the key": {change: func(a *samltest.Answer) {
+			a.ChangeSigned = func(el *etree.Element) { remove(el.FindElement("./Signature/KeyInfo")) }
+		}},
+		"only the key's name said": {change: func(a *samltest.Answer) {
+			a.ChangeSigned = func(el *etree.Element) {
+				info := el.FindElement("./Signature/KeyInfo")
+				info.Child = nil
+				info.CreateElement("ds:KeyName").SetText("idp-2026")
+			}
+		}},
+		"one of two keys": {config: map[string]any{"metadata_xml": twoKeys()}, change: func(*samltest.Answer) {}},
 		"several audiences": {change: func(a *samltest.Answer) {
 			a.Change = func(el *etree.Element) {
 				el.FindElement("//AudienceRestriction").CreateElement("saml:Audience").SetText("https://other.example")
@@ -114,6 +125,15 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
+// twoKeys is metadata in which another key is before the one that signs, as while a
+// provider replaces its key.
+func twoKeys() string {
+	text := idp().Metadata()
+	key := text[strings.Index(text, "<md:KeyDescriptor"):strings.Index(text, "<md:SingleSignOn")]
+	other := strings.Replace(key, base64Of(idp().Cert.Raw), base64Of(stranger().Cert.Raw), 1)
+	return strings.Replace(text, key, other+key, 1)
+}
+
 func TestECDSA(t *testing.T) {
 	p := must(samltest.NewECDSA(issuer))
 	v := verifier(t, map[string]any{"metadata_xml": p.Metadata()})
@@ -154,24 +174,27 @@ func TestSession(t *testing.T) {
 }
 
 // TestReplay: a response is accepted as often as it is shown, by one who sees no more
-// than the response, and says that it may be once. It never says less than how long
-// its ID must be remembered for that.
+// than the response, and says that it may be once. Whoever remembers its ID until the
+// claims end has remembered it long enough.
 func TestReplay(t *testing.T) {
-	v := verifier(t, nil)
-	response := respond(t, idp(), answer())
-	first, err := v.Verify(t.Context(), identity.Proof{SAML: response}, now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := v.Verify(t.Context(), identity.Proof{SAML: response}, now)
-	if err != nil || first.ID != second.ID || first.ID == "" || !first.Once {
-		t.Fatalf("%+v, %+v, %v", first, second, err)
-	}
-	if _, err := v.Verify(t.Context(), identity.Proof{SAML: response}, first.Until.Add(-time.Second)); err != nil {
-		t.Errorf("until then it is accepted: %v", err)
-	}
-	if _, err := v.Verify(t.Context(), identity.Proof{SAML: response}, first.Until); !errors.Is(err, fault.Unauthenticated) {
-		t.Errorf("it is forgotten and accepted: %v", err)
+	for name, end := range map[string]time.Time{"a long session": now.Add(time.Hour), "a short session": now.Add(time.Minute), "no session": {}} {
+		t.Run(name, func(t *testing.T) {
+			v := verifier(t, nil)
+			a := answer()
+			a.SessionEnd = end
+			response := respond(t, idp(), a)
+			first, err := v.Verify(t.Context(), identity.Proof{SAML: response}, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, err := v.Verify(t.Context(), identity.Proof{SAML: response}, now)
+			if err != nil || first.ID != second.ID || first.ID == "" || !first.Once {
+				t.Fatalf("%+v, %+v, %v", first, second, err)
+			}
+			if _, err := v.Verify(t.Context(), identity.Proof{SAML: response}, first.ExpiresAt); !errors.Is(err, fault.Unauthenticated) {
+				t.Errorf("it is forgotten and accepted: %v", err)
+			}
+		})
 	}
 }
 

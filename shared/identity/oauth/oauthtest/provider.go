@@ -7,7 +7,6 @@
 //	code.go      people who log in
 //	device.go    devices that wait until somebody does
 //	sign.go      tokens
-//	verifier.go  what tells its tokens from others
 //
 // Only tests import it.
 package oauthtest
@@ -111,12 +110,16 @@ func (p *Provider) Asked(path string) int {
 	return p.asked[path]
 }
 
-// CAFile is a file with the certificate of the provider's authority.
+// CA is the certificate of the provider's authority, in PEM.
+func (p *Provider) CA() string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate().Raw}))
+}
+
+// CAFile is a file with CA.
 func (p *Provider) CAFile() string {
 	p.t.Helper()
 	path := filepath.Join(p.t.TempDir(), "ca.pem")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate().Raw})
-	if err := os.WriteFile(path, text, 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(p.CA()), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
 	return path
