@@ -51,7 +51,7 @@ const keycloakPatience = 3 * time.Minute
 
 // keycloakStart is how long it may take to come up; on a machine of its own it takes
 // ten seconds.
-const keycloakStart = 5 * time.Minute
+const keycloakStart = 10 * time.Minute
 
 // Keycloak starts one that runs until the test ends. It takes many seconds, so the
 // tests of a package share one where they can.

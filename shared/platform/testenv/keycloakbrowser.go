@@ -61,17 +61,6 @@ func (b *Browser) Post(t testing.TB, address string, form url.Values) Page {
 	return b.do(t, req)
 }
 
-// Send makes a request as a script on a page would, with one header.
-func (b *Browser) Send(t testing.TB, method, address, header, value string) Page {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set(header, value)
-	return b.do(t, req)
-}
-
 func (b *Browser) do(t testing.TB, req *http.Request) Page {
 	t.Helper()
 	resp, err := b.client.Do(req)
