@@ -200,7 +200,8 @@ func (k *KeycloakServer) SAMLMetadata(t testing.TB) string {
 }
 
 // AddServiceProvider makes a SAML client of how a service provider describes itself,
-// and has its assertions say the groups, roles and organizations of a user. A name
+// and has its assertions say the groups and organizations of a user; roles, in "Role",
+// Keycloak says by itself. A name
 // is for sign-on that Keycloak begins: SAMLSignOn takes it.
 func (k *KeycloakServer) AddServiceProvider(t testing.TB, metadata, name string) {
 	t.Helper()
@@ -211,7 +212,6 @@ func (k *KeycloakServer) AddServiceProvider(t testing.TB, metadata, name string)
 	client["fullScopeAllowed"] = true
 	client["protocolMappers"] = []map[string]any{
 		samlMapper("groups", "saml-group-membership-mapper", map[string]string{"attribute.name": "groups", "full.path": "false", "single": "true"}),
-		samlMapper("roles", "saml-role-list-mapper", map[string]string{"attribute.name": "roles", "single": "true"}),
 		samlMapper("organizations", "saml-user-attribute-mapper", map[string]string{"attribute.name": "organizations", "user.attribute": "organizations"}),
 	}
 	k.Admin(t, http.MethodPost, "/clients", client, nil)
