@@ -66,6 +66,7 @@ func Types() []string {
 		LogAppendedType, DocumentChangedType, ChangeSkippedType,
 		SinkTestType, SinkCreatedType, SinkChangedType, SinkResumedType, SinkDeletedType,
 		DeadLetterParkedType, DeadLetterRedriveType,
+		ProviderCreatedType, ProviderChangedType, ProviderDeletedType,
 		CertificateIssuedType, CertificateRenewedType, CertificateRevokedType, AuthorityChangedType,
 		AuditLinkedType, AuditRecordedType,
 	}
