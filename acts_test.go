@@ -31,6 +31,12 @@ import (
 var noAct = map[string]string{
 	"POST /orgs/{org}/cdc/sinks/preview":                         "it changes nothing",
 	"POST /orgs/{org}/formations/{app}/cdc/sinks/preview":        "it changes nothing",
+	"POST /orgs/{org}/policy/check":                              "it changes nothing",
+	"POST /orgs/{org}/policy/evaluate":                           "it changes nothing",
+	"POST /orgs/{org}/policy/replay":                             "it changes nothing",
+	"POST /orgs/{org}/formations/{app}/policy/check":             "it changes nothing",
+	"POST /orgs/{org}/formations/{app}/policy/evaluate":          "it changes nothing",
+	"POST /orgs/{org}/formations/{app}/policy/replay":            "it changes nothing",
 	"POST /orgs/{org}/formations/{app}/cdc/consumers/{name}/ack": "a receiver says how far it is, all the time; going back is an act",
 }
 
@@ -57,6 +63,7 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("POST /orgs/{org}/formations/{app}/suspend", "", `{}`)
 	w.act("POST /orgs/{org}/formations/{app}/resume", "", `{}`)
 	w.tokens()
+	w.policies()
 	w.certificates(formation)
 
 	ticket := w.act("POST /orgs/{org}/formations/{app}/sync-tickets", "", `{"peer_id":"p"}`)["ticket_id"]
@@ -114,6 +121,16 @@ func (w *acts) tokens() {
 	w.act("DELETE "+enrollment+"/{token}", made, "")
 	made = fmt.Sprint("token=", w.act("POST /orgs/{org}/tokens", "", `{"label":"exporter","role":"viewer"}`)["token_id"])
 	w.act("POST /orgs/{org}/tokens/{token}/revoke", made, "")
+}
+
+// policies takes the routes by which rules are changed.
+func (w *acts) policies() {
+	w.t.Helper()
+	for _, base := range []string{"/orgs/{org}/policy", "/orgs/{org}/formations/{app}/policy"} {
+		w.act("PUT "+base, "", `{"rules":[{"id":"all","effect":"allow"}]}`)
+		w.act("PUT "+base, "", `{"rules":[]}`)
+		w.act("POST "+base+"/rollback", "", `{"version":1}`)
+	}
 }
 
 // providers takes the routes of identity providers.

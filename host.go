@@ -343,7 +343,7 @@ func (h *Host) Providers(ctx context.Context) (*providers.Providers, error) {
 			Unseal: func(ctx context.Context, p identity.Provider) ([]byte, error) {
 				return keys.Open(ctx, keyring.OfProvider(p.Org, p.ID), p.Sealed)
 			},
-			Settings: identity.Settings{PublicURL: h.Settings.PublicURL, AllowPrivate: h.Settings.IdentityAllow, Now: time.Now},
+			Settings: identity.Settings{PublicURL: h.Settings.PublicURL, AllowPrivate: h.Settings.IdentityAllow, Now: time.Now, CRLDir: h.Settings.Transport.CRLDir},
 		})
 		h.closes = append(h.closes, h.vouch.Close)
 	}

@@ -1,7 +1,7 @@
 package test
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"crypto/ed25519"
 	"database/sql"
@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,7 +18,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +29,10 @@ import (
 // benchIssue: how many certificates a second 16 clients get for one formation, each
 // with a proof, a signature, its audit entry and its event, and on the disk when the
 // answer comes; with few audit entries and with many. PEAT_BENCH_AUDIT says how
-// many these are.
+// many these are. Then the same for as many formations as clients.
+//
+// The clients have the same processors. So they make their orders beforehand, and
+// speak no more HTTP than they must.
 func benchIssue(b *testing.B, t *table, env []string) {
 	const clients, few = 16, 1_000
 	many := 100_000
@@ -41,29 +44,43 @@ func benchIssue(b *testing.B, t *table, env []string) {
 	}
 	g := startGateway(b, options{env: env})
 	g.roomy("acme")
-	var formation struct {
-		MeshID string `json:"mesh_id"`
+	formations := make([]tenant.Key, clients)
+	meshes := make([]string, clients)
+	for i := range formations {
+		var formation struct {
+			MeshID string `json:"mesh_id"`
+		}
+		formations[i] = tenant.Key{Org: "acme", App: tenant.AppID(fmt.Sprintf("issue%d", i))}
+		g.do("POST", "/orgs/acme/formations", map[string]any{"app_id": formations[i].App}, &formation, 201)
+		meshes[i] = formation.MeshID
 	}
-	g.do("POST", "/orgs/acme/formations", map[string]any{"app_id": "issue"}, &formation, 201)
 
-	var made atomic.Uint64 // nodes, over all runs
-	run := func(length time.Duration) (rate float64, p50, p99 time.Duration) {
+	var made uint64 // nodes, over all runs
+	type result struct {
+		rate             float64
+		p50, p99         time.Duration
+		gateway, clients time.Duration // of the processors, each
+	}
+	run := func(length time.Duration, among int) result {
+		orders := make([][][]byte, clients)
+		for i := range orders {
+			// More than can be issued in the time.
+			orders[i] = make([][]byte, int(length.Seconds()*4_000)/clients)
+			for j := range orders[i] {
+				made++
+				orders[i][j] = issueOrder(g.url, formations[i%among], meshes[i%among], made)
+			}
+		}
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		var took []time.Duration
+		served, asked := cpuOf(g.cmd.Process.Pid), cpuOf(os.Getpid())
 		begin := time.Now()
-		for range clients {
+		for i := range clients {
 			wg.Go(func() {
-				client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
-				var mine []time.Duration
-				for time.Since(begin) < length {
-					body := issueOrder(formation.MeshID, made.Add(1))
-					at := time.Now()
-					if err := postIssue(client, g.url+"/orgs/acme/formations/issue/certificates", body); err != nil {
-						b.Error(err)
-						return
-					}
-					mine = append(mine, time.Since(at))
+				mine, err := postOrders(g.url, orders[i], begin.Add(length))
+				if err != nil {
+					b.Error(err)
 				}
 				mu.Lock()
 				defer mu.Unlock()
@@ -76,26 +93,31 @@ func benchIssue(b *testing.B, t *table, env []string) {
 		if len(took) == 0 {
 			b.Fatal("no certificate was issued")
 		}
-		return float64(len(took)) / passed.Seconds(), took[len(took)/2], took[len(took)*99/100]
+		n := time.Duration(len(took))
+		return result{float64(n) / passed.Seconds(), took[n/2], took[n*99/100], (cpuOf(g.cmd.Process.Pid) - served) / n, (cpuOf(os.Getpid()) - asked) / n}
 	}
-	run(2 * time.Second) // statements are prepared, the file has grown
+	measure := func(among int, note string) float64 {
+		run(time.Second, among) // statements are prepared, the file has grown
+		r := run(8*time.Second, among)
+		if r.gateway > 0 {
+			t.row("CPU for a certificate: the gateway, the client", fmt.Sprintf("%s, %s", r.gateway.Round(time.Microsecond), r.clients.Round(time.Microsecond)), "")
+		}
+		t.row("certificates issued", fmt.Sprintf("%.0f/s", r.rate),
+			fmt.Sprintf("%d clients, %s; p50 %s, p99 %s", clients, note, r.p50.Round(10*time.Microsecond), r.p99.Round(10*time.Microsecond)))
+		return r.rate
+	}
+	run(2*time.Second, clients)
 	var first float64
 	for _, entries := range []int{few, many} {
 		fillAudit(b, g, env, entries)
-		run(time.Second)
-		before, issued := cpuOf(g.cmd.Process.Pid), made.Load()
-		rate, p50, p99 := run(8 * time.Second)
-		if spent := cpuOf(g.cmd.Process.Pid) - before; spent > 0 {
-			t.row("the gateway's CPU for a certificate", (spent / time.Duration(made.Load()-issued)).String(), "")
-		}
-		note := fmt.Sprintf("%d clients, one formation, after %d audit entries; p50 %s, p99 %s", clients, entries, p50.Round(10*time.Microsecond), p99.Round(10*time.Microsecond))
-		t.row("certificates issued", fmt.Sprintf("%.0f/s", rate), note)
+		rate := measure(1, fmt.Sprintf("one formation, after %d audit entries", entries))
 		if first == 0 {
 			first = rate
 		} else {
 			t.row("issue, few entries to many", fmt.Sprintf("%.2f×", first/rate), "")
 		}
 	}
+	measure(clients, "a formation each")
 }
 
 // cpuOf is what a process has had of the processors, where that can be known.
@@ -116,14 +138,14 @@ func cpuOf(pid int) time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// issueOrder is an order of the nth node, with its proof.
-func issueOrder(meshID string, n uint64) []byte {
+// issueOrder is the request of the nth node's order, with its proof.
+func issueOrder(base string, key tenant.Key, meshID string, n uint64) []byte {
 	var seed [ed25519.SeedSize]byte
 	binary.LittleEndian.PutUint64(seed[:], n)
 	private := ed25519.NewKeyFromSeed(seed[:])
 	public := private.Public().(ed25519.PublicKey)
 	p := authority.Possession{
-		Purpose: authority.ForIssue, Key: tenant.Key{Org: "acme", App: "issue"}, MeshID: meshID, NodeID: fmt.Sprintf("node-%d", n),
+		Purpose: authority.ForIssue, Key: key, MeshID: meshID, NodeID: fmt.Sprintf("node-%d", n),
 		Subject: public, At: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	body, err := json.Marshal(map[string]any{
@@ -133,26 +155,42 @@ func issueOrder(meshID string, n uint64) []byte {
 	if err != nil {
 		panic(err) // strings and a number
 	}
-	return body
+	return fmt.Appendf(nil, "POST /orgs/%s/formations/%s/certificates HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
+		key.Org, key.App, strings.TrimPrefix(base, "http://"), adminToken, len(body), body)
 }
 
-func postIssue(client *http.Client, url string, body []byte) error {
-	req, err := http.NewRequest("POST", url, bytes.NewReader(body))
+// postOrders sends one request after the other until a time, and returns how long each took.
+func postOrders(base string, requests [][]byte, until time.Time) ([]time.Duration, error) {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+adminToken)
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
+	defer func() { _ = conn.Close() }()
+	answers := bufio.NewReader(conn)
+	took := make([]time.Duration, 0, len(requests))
+	for _, request := range requests {
+		begin := time.Now()
+		if begin.After(until) {
+			break
+		}
+		if _, err := conn.Write(request); err != nil {
+			return took, err
+		}
+		resp, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			return took, err
+		}
+		answer, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err == nil && resp.StatusCode != http.StatusCreated {
+			err = fmt.Errorf("%d %s", resp.StatusCode, answer)
+		}
+		if err != nil {
+			return took, err
+		}
+		took = append(took, time.Since(begin))
 	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusCreated {
-		err = fmt.Errorf("%d %s", resp.StatusCode, answer)
-	}
-	return err
+	return took, nil
 }
 
 // fillAudit has the organization's audit trail be that long, without the acts.

@@ -16,9 +16,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/deviceflow"
 	"github.com/defenseunicorns/peat-gateway/shared/node"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -188,7 +188,7 @@ func (c *enrollCommand) showing() (node.Showing, error) {
 	read := c.secret(c.tokenFile, "PEAT_ENROLLMENT_TOKEN")
 	return node.ShowFunc(func(context.Context) (node.Shown, error) {
 		text, err := read()
-		return node.Shown{Token: enrollment.TokenText(text)}, err
+		return node.Shown{Token: env.NewSecret(text)}, err
 	}), nil
 }
 

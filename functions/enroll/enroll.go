@@ -69,7 +69,7 @@ type Function struct {
 func New(d Deps) *Function {
 	f := &Function{Deps: d}
 	f.signers.Max, f.signers.Work = math.MaxInt, f.findSigner
-	f.orders.Max, f.orders.Work = maxTogether, f.keepTogether
+	f.orders.Max, f.orders.Linger, f.orders.Work = maxTogether, patience, f.keepTogether
 	return f
 }
 

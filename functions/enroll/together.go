@@ -33,6 +33,10 @@ import (
 // maxTogether bounds how long an order waits for those before it.
 const maxTogether = 48
 
+// patience is how long an order waits for others, where there were others just now.
+// It is about what a commit takes.
+const patience = 2 * time.Millisecond
+
 // errAlone sends an order to keep, by itself.
 var errAlone = errors.New("enroll: the order is decided on alone")
 

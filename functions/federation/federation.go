@@ -13,7 +13,9 @@
 //	audit.go       the audit trail: who looks at which, search
 //	export.go      a trail as lines that can be checked without the gateway
 //	heads.go       linking and signing
-//	wire.go        the JSON of all
+//	rule.go        the rules by which nodes are let in: save, versions, rollback
+//	lab.go         what rules decide and would decide, and why
+//	wire.go        the JSON of all; policywire.go that of rules and the lab
 //
 // How the trail is protected, and what can be proved when, is in docs/audit.md.
 package federation
@@ -50,6 +52,7 @@ type Deps struct {
 
 	Keys      *keyring.Keyring     // what providers' secrets are sealed with
 	Providers *providers.Providers // identity providers, open; nil: none are asked here
+	Prover    Prover               // of tokens in the policy lab; nil: Providers
 }
 
 // Function is the function.
@@ -59,11 +62,16 @@ type Function struct {
 }
 
 // New returns the function, ready.
-func New(d Deps) *Function { return &Function{Deps: d} }
+func New(d Deps) *Function {
+	if d.Prover == nil && d.Providers != nil {
+		d.Prover = d.Providers
+	}
+	return &Function{Deps: d}
+}
 
 // Routes are the doors.
 func (f *Function) Routes() []web.Route {
-	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), f.providerRoutes(), f.samlRoutes(), f.loginRoutes(), []web.Route{
+	return slices.Concat(f.tokenRoutes(), f.serviceRoutes(), f.providerRoutes(), f.samlRoutes(), f.loginRoutes(), f.policyRoutes(), []web.Route{
 		{Pattern: "GET /orgs/{org}/audit", Need: web.Viewer, Handle: f.listEntries(f.ownTrail)},
 		{Pattern: "GET /orgs/{org}/audit/export", Need: web.Viewer, Handle: f.exportTrail(f.ownTrail), Stream: true},
 		{Pattern: "GET /orgs/{org}/audit/heads", Need: web.Viewer, Handle: f.listHeads(f.ownTrail)},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -40,9 +41,11 @@ func newIdpWorld(t *testing.T) *idpWorld {
 	}
 	keys := keyring.Single(local)
 	w := &idpWorld{issuer: identitytest.NewIssuer(t), logs: &bytes.Buffer{}}
+	settings := w.issuer.Settings()
+	settings.PublicURL = &url.URL{Scheme: "https", Host: "gateway.example"}
 	w.tokenWorld = newTokenWorld(t, func(d *federation.Deps) {
 		w.vouch = providers.New(providers.Deps{
-			Store: d.Store, Settings: w.issuer.Settings(), SecretsFor: time.Nanosecond,
+			Store: d.Store, Settings: settings, SecretsFor: time.Nanosecond,
 			Unseal: func(ctx context.Context, p identity.Provider) ([]byte, error) {
 				return keys.Open(ctx, keyring.OfProvider(p.Org, p.ID), p.Sealed)
 			},

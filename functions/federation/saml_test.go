@@ -1,9 +1,9 @@
 package federation_test
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -11,27 +11,19 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/defenseunicorns/peat-gateway/functions/federation"
-	"github.com/defenseunicorns/peat-gateway/shared/identity"
-	"github.com/defenseunicorns/peat-gateway/shared/identity/providers"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/saml"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/saml/samltest"
-	"github.com/defenseunicorns/peat-gateway/shared/store"
-)
-
-const (
-	samlID   = "01J00000000000000000000000"
-	samlBase = "/orgs/acme/identity-providers/" + samlID + "/saml"
-	samlACS  = "https://gateway.example" + samlBase + "/acs"
 )
 
 // samlKeys take a while to make: all tests share these.
 var samlKeys = sync.OnceValues(func() (*samltest.IdP, error) { return samltest.New("https://idp.example") })
 
-// samlWorld is a world with an identity provider that speaks SAML.
+// samlWorld is a world with identity providers: one that speaks SAML, a disabled one,
+// and one of another kind.
 type samlWorld struct {
-	*tokenWorld
-	idp *samltest.IdP
+	*idpWorld
+	idp                  *samltest.IdP
+	base, disabled, oidc string // of their addresses
 }
 
 func newSAMLWorld(t *testing.T) *samlWorld {
@@ -40,41 +32,25 @@ func newSAMLWorld(t *testing.T) *samlWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var w *tokenWorld
-	var settings identity.Settings
-	w = newTokenWorld(t, func(d *federation.Deps) {
-		now := d.Now
-		settings = identity.Settings{PublicURL: &url.URL{Scheme: "https", Host: "gateway.example"}, Now: now}
-		all := providers.New(providers.Deps{
-			Store: d.Store, Settings: settings,
-			Unseal: func(_ context.Context, p identity.Provider) ([]byte, error) { return p.Sealed, nil },
-		})
-		t.Cleanup(func() { _ = all.Close() })
-		d.Providers = all
-	})
-	config, err := json.Marshal(map[string]any{"metadata_xml": idp.Metadata()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, err := saml.Parse(config, nil, settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, _ := json.Marshal(made.Public)
-	secrets, _ := json.Marshal(made.Secrets)
-	for id, change := range map[string]func(*identity.Provider){
-		samlID:                       func(*identity.Provider) {},
-		"01J00000000000000000000001": func(p *identity.Provider) { p.Enabled, p.Issuer = false, "https://off.example" },
-		"01J00000000000000000000002": func(p *identity.Provider) { p.Kind, p.Issuer = identity.OIDC, "https://oidc.example" },
-	} {
-		p := identity.Provider{
-			Key: identity.Key{Org: "acme", ID: id}, Kind: identity.SAML, Issuer: made.Issuer, Enabled: true,
-			Config: public, Sealed: secrets, Version: 1, CreatedAt: w.now, UpdatedAt: w.now,
+	w := &samlWorld{idpWorld: newIdpWorld(t), idp: idp}
+	add := func(body string) string { return ofAcme + "/" + w.ask("POST", ofAcme, body, 201).ID + "/saml" }
+	request := func(metadata string) string {
+		text, err := json.Marshal(map[string]any{"kind": "saml", "label": "SAML", "config": map[string]any{"metadata_xml": metadata}})
+		if err != nil {
+			t.Fatal(err)
 		}
-		change(&p)
-		w.inTx(func(tx *store.Tx) error { return tx.CreateProvider(context.Background(), p) })
+		return string(text)
 	}
-	return &samlWorld{w, idp}
+	w.base = add(request(idp.Metadata()))
+	w.disabled = add(request(strings.Replace(idp.Metadata(), "https://idp.example", "https://off.example", 1)))
+	w.do("POST", strings.TrimSuffix(w.disabled, "/saml")+"/disable", "", 200)
+	w.oidc = add(w.idpWorld.oidc())
+	return w
+}
+
+// public is an address as the outside has it.
+func (w *samlWorld) public(path string) string {
+	return w.vouch.PublicURL.JoinPath(w.base, path).String()
 }
 
 // knock makes a request without a token, as browsers do.
@@ -91,7 +67,7 @@ func (w *samlWorld) knock(method, path string, form url.Values) *httptest.Respon
 // answers is a form with a response to a challenge's request.
 func (w *samlWorld) answers(challenge string, change func(*samltest.Answer)) url.Values {
 	w.t.Helper()
-	a := samltest.Answer{To: samlACS, Audience: strings.TrimSuffix(samlACS, "acs") + "metadata", Now: w.now, InResponseTo: saml.RequestID(challenge)}
+	a := samltest.Answer{To: w.public("acs"), Audience: w.public("metadata"), Now: w.now, InResponseTo: saml.RequestID(challenge)}
 	if change != nil {
 		change(&a)
 	}
@@ -104,17 +80,17 @@ func (w *samlWorld) answers(challenge string, change func(*samltest.Answer)) url
 
 func TestSAMLSignIn(t *testing.T) {
 	w := newSAMLWorld(t)
-	got := w.knock("GET", samlBase+"/metadata", nil)
-	if got.Code != http.StatusOK || !strings.Contains(got.Body.String(), samlACS) || strings.Contains(got.Body.String(), "PRIVATE") {
+	got := w.knock("GET", w.base+"/metadata", nil)
+	if got.Code != http.StatusOK || !strings.Contains(got.Body.String(), w.public("acs")) || strings.Contains(got.Body.String(), "PRIVATE") {
 		t.Errorf("%d %s", got.Code, got.Body)
 	}
-	got = w.knock("GET", samlBase+"/sign-in?challenge=peat_chl_x", nil)
+	got = w.knock("GET", w.base+"/sign-in?challenge=peat_chl_x", nil)
 	if to := got.Header().Get("Location"); got.Code != http.StatusSeeOther || !strings.HasPrefix(to, w.idp.SignOn+"?SAMLRequest=") || !strings.Contains(to, "&Signature=") {
 		t.Errorf("%d %s", got.Code, to)
 	}
 	form := w.answers("peat_chl_x", nil)
 	for range 2 { // a browser may post again: nothing is used up
-		got = w.knock("POST", samlBase+"/acs", form)
+		got = w.knock("POST", w.base+"/acs", form)
 		if got.Code != http.StatusOK || base64.StdEncoding.EncodeToString(got.Body.Bytes()) != form.Get("SAMLResponse") {
 			t.Fatalf("%d %s", got.Code, got.Body)
 		}
@@ -130,8 +106,7 @@ func TestSAMLSignIn(t *testing.T) {
 
 func TestSAMLDoorsRefuse(t *testing.T) {
 	w := newSAMLWorld(t)
-	other := strings.Replace(samlBase, "acme", "rival", 1)
-	disabled, oidc := strings.TrimSuffix(samlBase, "0/saml")+"1/saml", strings.TrimSuffix(samlBase, "0/saml")+"2/saml"
+	other := strings.Replace(w.base, "acme", "rival", 1)
 	good := w.answers("peat_chl_x", nil)
 	for name, c := range map[string]struct {
 		method, path string
@@ -141,20 +116,20 @@ func TestSAMLDoorsRefuse(t *testing.T) {
 		"another organization's metadata":  {"GET", other + "/metadata", nil, 404},
 		"another organization's sign-in":   {"GET", other + "/sign-in?challenge=x", nil, 404},
 		"another organization's responses": {"POST", other + "/acs", good, 404},
-		"metadata of a disabled one":       {"GET", disabled + "/metadata", nil, 200},
-		"sign-in at a disabled one":        {"GET", disabled + "/sign-in?challenge=x", nil, 404},
-		"responses of a disabled one":      {"POST", disabled + "/acs", good, 404},
-		"metadata of another kind":         {"GET", oidc + "/metadata", nil, 404},
+		"metadata of a disabled one":       {"GET", w.disabled + "/metadata", nil, 200},
+		"sign-in at a disabled one":        {"GET", w.disabled + "/sign-in?challenge=x", nil, 404},
+		"responses of a disabled one":      {"POST", w.disabled + "/acs", good, 404},
+		"metadata of another kind":         {"GET", w.oidc + "/metadata", nil, 404},
 		"an id that is none":               {"GET", "/orgs/acme/identity-providers/x/saml/metadata", nil, 404},
-		"a sign-in for nothing":            {"GET", samlBase + "/sign-in", nil, 422},
-		"a sign-in for a long challenge":   {"GET", samlBase + "/sign-in?challenge=" + strings.Repeat("x", 513), nil, 422},
-		"no form":                          {"POST", samlBase + "/acs", nil, 415},
-		"an empty form":                    {"POST", samlBase + "/acs", url.Values{"x": {"y"}}, 400},
-		"two responses":                    {"POST", samlBase + "/acs", url.Values{"SAMLResponse": {good.Get("SAMLResponse"), "x"}}, 400},
-		"no base64":                        {"POST", samlBase + "/acs", url.Values{"SAMLResponse": {"%"}}, 400},
-		"markup that nobody signed":        {"POST", samlBase + "/acs", url.Values{"SAMLResponse": {"PHNjcmlwdD4="}}, 401},
-		"an assertion that nobody signed":  {"POST", samlBase + "/acs", w.answers("c", func(a *samltest.Answer) { a.Unsigned = true }), 401},
-		"unsolicited":                      {"POST", samlBase + "/acs", w.answers("c", func(a *samltest.Answer) { a.InResponseTo = "" }), 401},
+		"a sign-in for nothing":            {"GET", w.base + "/sign-in", nil, 422},
+		"a sign-in for a long challenge":   {"GET", w.base + "/sign-in?challenge=" + strings.Repeat("x", 513), nil, 422},
+		"no form":                          {"POST", w.base + "/acs", nil, 415},
+		"an empty form":                    {"POST", w.base + "/acs", url.Values{"x": {"y"}}, 400},
+		"two responses":                    {"POST", w.base + "/acs", url.Values{"SAMLResponse": {good.Get("SAMLResponse"), "x"}}, 400},
+		"no base64":                        {"POST", w.base + "/acs", url.Values{"SAMLResponse": {"%"}}, 400},
+		"markup that nobody signed":        {"POST", w.base + "/acs", url.Values{"SAMLResponse": {"PHNjcmlwdD4="}}, 401},
+		"an assertion that nobody signed":  {"POST", w.base + "/acs", w.answers("c", func(a *samltest.Answer) { a.Unsigned = true }), 401},
+		"unsolicited":                      {"POST", w.base + "/acs", w.answers("c", func(a *samltest.Answer) { a.InResponseTo = "" }), 401},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := w.knock(c.method, c.path, c.form)
@@ -165,5 +140,27 @@ func TestSAMLDoorsRefuse(t *testing.T) {
 				t.Errorf("tells why: %s", got.Body)
 			}
 		})
+	}
+}
+
+// TestSAMLKeyIsReplaced: our key for a provider is made by us, never shown, and
+// replaced like other secrets; then the provider must be told.
+func TestSAMLKeyIsReplaced(t *testing.T) {
+	w := newSAMLWorld(t)
+	provider := strings.TrimSuffix(w.base, "/saml")
+	before := w.ask("GET", provider, "", 200)
+	after := w.ask("POST", provider+"/rotate-secret", "", 200)
+	if before.Config["sp_certificate_pem"] == after.Config["sp_certificate_pem"] || before.Issuer != after.Issuer {
+		t.Errorf("%v", after)
+	}
+	for _, shown := range []idp{before, after} {
+		if text, _ := json.Marshal(shown); strings.Contains(string(text), "PRIVATE") {
+			t.Errorf("the key is shown: %s", text)
+		}
+	}
+	told := w.knock("GET", w.base+"/metadata", nil).Body.String()
+	block, _ := pem.Decode([]byte(after.Config["sp_certificate_pem"].(string)))
+	if !strings.Contains(told, base64.StdEncoding.EncodeToString(block.Bytes)) {
+		t.Errorf("the provider is told of another certificate: %s", told)
 	}
 }

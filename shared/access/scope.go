@@ -25,6 +25,7 @@ const (
 	sinks        area = "sinks"
 	tickets      area = "tickets"
 	enrollment   area = "enrollment"
+	policies     area = "policy"
 	providers    area = "identity-providers"
 	certificates area = "certificates"
 	audit        area = "audit"
@@ -51,6 +52,8 @@ var areas = []struct {
 	{"/orgs/{org}/formations/{app}/sync-tickets", tickets, false},
 	{"/orgs/{org}/formations/{app}/enrollment", enrollment, false},
 	{"/orgs/{org}/formations/{app}/enroll", enrollment, true},
+	{"/orgs/{org}/policy", policies, false},
+	{"/orgs/{org}/formations/{app}/policy", policies, false},
 	{"/orgs/{org}/formations/{app}/certificates", certificates, false},
 	{"/orgs/{org}/formations/{app}/revocations", certificates, false},
 	{"/orgs/{org}/formations/{app}/authority", certificates, false},

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
-	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -74,10 +73,10 @@ func prove(p authority.Possession, key ed25519.PrivateKey) proof {
 func hexOf(b []byte) string { return hex.EncodeToString(b) }
 
 type enrollRequest struct {
-	Token     enrollment.TokenText `json:"token,omitempty"`
-	PublicKey string               `json:"public_key"`
-	NodeID    string               `json:"node_id"`
-	Proof     proof                `json:"proof"`
+	Token     string `json:"token,omitempty"`
+	PublicKey string `json:"public_key"`
+	NodeID    string `json:"node_id"`
+	Proof     proof  `json:"proof"`
 }
 
 // Certificate is what a gateway gives, as far as a node needs to know.
@@ -125,7 +124,7 @@ func (c *Client) post(ctx context.Context, path string, in, out any) error {
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the gateway: %w", err)
+		return fmt.Errorf("ask the gateway: %w", plain(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -141,6 +140,14 @@ func (c *Client) post(ctx context.Context, path string, in, out any) error {
 		return fmt.Errorf("the gateway's answer cannot be read: %w", err)
 	}
 	return nil
+}
+
+// plain takes the address out of an error: it is known, and long.
+func plain(err error) error {
+	if inner, ok := errors.AsType[*url.Error](err); ok {
+		return inner.Err
+	}
+	return err
 }
 
 // Problem is the gateway's no.

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
@@ -62,6 +63,12 @@ func (n *Node) Ready(ctx context.Context) (Certificate, error) {
 			return renewed, err
 		}
 		n.say("the certificate is not renewed: %v; enrolling anew", err)
+		next, err := n.enroll(ctx)
+		if p, ok := errors.AsType[*Problem](err); ok && p.Status == http.StatusConflict {
+			// What conflicts with a key whose certificate is refused will not pass: it was revoked.
+			err = fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		return next, err
 	}
 	return n.enroll(ctx)
 }
@@ -81,7 +88,7 @@ func (n *Node) enroll(ctx context.Context) (Certificate, error) {
 	}
 	p := n.possession(authority.ForEnroll, key)
 	c, err := n.Client.Enroll(ctx, enrollRequest{
-		Token: shown.Token, PublicKey: hexOf(p.Subject), NodeID: n.ID, Proof: prove(p, key),
+		Token: shown.Token.Reveal(), PublicKey: hexOf(p.Subject), NodeID: n.ID, Proof: prove(p, key),
 	})
 	if err != nil {
 		return Certificate{}, err

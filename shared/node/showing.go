@@ -3,12 +3,12 @@ package node
 import (
 	"context"
 
-	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
 )
 
 // Shown is what a node shows of itself.
 type Shown struct {
-	Token enrollment.TokenText // an enrollment token
+	Token env.Secret // an enrollment token
 }
 
 // Showing gets what is shown each time that it is asked for: what was good an hour

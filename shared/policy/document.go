@@ -69,24 +69,10 @@ const (
 // standard permissions, a day.
 type Grant struct {
 	Tier        string   `json:"tier,omitempty"`
-	Permissions []string `json:"permissions,omitempty"` // absent: the standard ones; empty: none
+	Permissions []string `json:"permissions,omitzero"` // absent: the standard ones; empty: none
 	MaxValidity string   `json:"max_validity,omitempty"`
 	Credentials bool     `json:"credentials,omitempty"`
 	Review      bool     `json:"review,omitempty"`
-}
-
-// MarshalJSON keeps an empty list of permissions, which is none, apart from an
-// absent one, which is the standard.
-func (g Grant) MarshalJSON() ([]byte, error) {
-	type plain Grant
-	out := struct {
-		plain
-		Permissions *[]string `json:"permissions,omitempty"`
-	}{plain: plain(g)}
-	if g.Permissions != nil {
-		out.Permissions = &g.Permissions
-	}
-	return json.Marshal(out)
 }
 
 // Test is what a policy promises of one case.

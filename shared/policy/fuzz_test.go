@@ -98,3 +98,26 @@ func FuzzCost(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkDecide(b *testing.B) {
+	one := trucks()
+	many := policy.Document{}
+	for i := range 20 {
+		many.Rules = append(many.Rules, policy.Rule{ID: "deny-" + string(rune('a'+i)), When: `"leavers" in claims.groups && claims.acr != "gold"`, Effect: policy.Deny})
+	}
+	many.Rules = append(many.Rules, one.Rules...)
+	for name, d := range map[string]policy.Document{"1 rule": one, "21 rules": many} {
+		p, err := policy.Compile(d)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !p.Decide(ann(), asked(), now).Allowed {
+					b.Fatal("denied")
+				}
+			}
+		})
+	}
+}

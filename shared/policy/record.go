@@ -99,7 +99,7 @@ type WrittenDecision struct {
 	Version          int64           `json:"version"`
 	FormationVersion int64           `json:"formation_version,omitempty"`
 	Tier             string          `json:"tier,omitempty"`
-	Permissions      []string        `json:"permissions,omitempty"`
+	Permissions      []string        `json:"permissions,omitzero"`
 	Validity         string          `json:"validity,omitempty"`
 	Credentials      bool            `json:"credentials,omitempty"`
 	Review           bool            `json:"review,omitempty"`
@@ -136,11 +136,7 @@ func (w WrittenDecision) Read() (Decision, error) {
 	if !w.Allowed {
 		return d, nil
 	}
-	permissions := w.Permissions
-	if permissions == nil {
-		permissions = []string{}
-	}
-	grant, wrong := enrollment.ParseGrant(w.Tier, permissions)
+	grant, wrong := enrollment.ParseGrant(w.Tier, w.Permissions)
 	if len(wrong) > 0 {
 		return d, fmt.Errorf("policy: a decision whose %s %s", wrong[0].Pointer, wrong[0].Detail)
 	}

@@ -84,7 +84,7 @@ type WrittenRequest struct {
 	Enrollment  tenant.EnrollmentPolicy `json:"enrollment_policy,omitempty"` // absent: controlled
 	NodeID      string                  `json:"node_id,omitempty"`
 	Tier        string                  `json:"tier,omitempty"` // which the node would like
-	Permissions []string                `json:"permissions,omitempty"`
+	Permissions []string                `json:"permissions,omitzero"`
 	Address     string                  `json:"address,omitempty"`
 	Renewal     bool                    `json:"renewal,omitempty"`
 }

@@ -179,7 +179,9 @@ func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r = r.Clone(r.Context())
 	r.Header.Set("User-Agent", "peat-gateway")
-	r.Header.Set("Accept", "application/json")
+	if r.Header.Get("Accept") == "" {
+		r.Header.Set("Accept", "application/json")
+	}
 	resp, err := carry.RoundTrip(r)
 	if err != nil {
 		return nil, err

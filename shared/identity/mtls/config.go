@@ -68,7 +68,7 @@ const (
 const (
 	maxBundle       = 256 << 10 // bytes of PEM
 	maxAuthorities  = 200
-	maxLists        = 512 << 10 // bytes of all lists together, as they are sent
+	maxLists        = 256 << 10 // bytes of all lists together, as they are sent
 	maxListCount    = 64
 	maxGrace        = 90 * 24 * time.Hour
 	maxChainAllowed = 8
@@ -173,7 +173,7 @@ func (r *revocation) parse(s identity.Settings) error {
 	size := 0
 	for i, text := range r.CRLs {
 		if size += len(text); size > maxLists {
-			return invalid(at+"crls/"+strconv.Itoa(i), "makes all together longer than 512 KiB")
+			return invalid(at+"crls/"+strconv.Itoa(i), "makes all together longer than 256 KiB; larger ones can be files (crl_files)")
 		}
 	}
 	return nil

@@ -80,7 +80,7 @@ func TestParse(t *testing.T) {
 		"a list of some reasons":                 {crl(root.ListWith(t, "issuingDistributionPoint=critical,@p\n[p]\nonlysomereasons=keyCompromise")), "/config/revocation/crls/0", "some reasons"},
 		"a list of attribute certificates":       {crl(root.ListWith(t, "issuingDistributionPoint=critical,@p\n[p]\nonlyAA=TRUE")), "/config/revocation/crls/0", "indirect"},
 		"a list with something critical and odd": {crl(root.ListWith(t, "1.2.3.4=critical,ASN1:NULL")), "/config/revocation/crls/0", "critical"},
-		"lists far too long":                     {crl(strings.Repeat("A", 600<<10)), "/config/revocation/crls/0", "longer than 512 KiB"},
+		"lists far too long":                     {crl(strings.Repeat("A", 300<<10)), "/config/revocation/crls/0", "longer than 256 KiB"},
 		"lists far too many":                     {crl(make([]string, 65)...), "/config/revocation/crls", "at most 64"},
 	} {
 		t.Run(name, func(t *testing.T) {

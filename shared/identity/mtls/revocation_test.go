@@ -241,6 +241,11 @@ func TestAnswersAreKept(t *testing.T) {
 		t.Errorf("asked %d times: %v", asked(), err)
 	}
 
+	// Nor is one believed whose time has not come.
+	early := open(t, object{"ca_pem": bundle(root), "revocation": object{"mode": "hard", "ocsp": true, "ocsp_url": url}})
+	_, err := early.Verify(t.Context(), identity.Proof{Chain: chain(card)}, begin.Add(-30*time.Minute))
+	refused(t, err, fault.Unavailable, "answer is not valid yet")
+
 	var tried atomic.Int32
 	down := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		tried.Add(1)
@@ -252,7 +257,7 @@ func TestAnswersAreKept(t *testing.T) {
 		_, err := v.Verify(t.Context(), identity.Proof{Chain: chain(leaf)}, begin)
 		refused(t, err, fault.Unavailable, "cannot be found out")
 	}
-	_, err := v.Verify(t.Context(), identity.Proof{Chain: chain(card)}, begin.Add(6*time.Second))
+	_, err = v.Verify(t.Context(), identity.Proof{Chain: chain(card)}, begin.Add(6*time.Second))
 	refused(t, err, fault.Unavailable, "a status other than 200")
 	if n := tried.Load(); n != 2 {
 		t.Errorf("a responder that does not answer was asked %d times, want 2", n)

@@ -14,16 +14,18 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/backchannel"
 )
 
 // Config is what an administrator says of an identity provider that speaks SAML, and
 // what the API shows.
 type Config struct {
-	EntityID     string `json:"entity_id,omitempty"`    // the provider's; needed where the metadata is fetched
-	MetadataXML  string `json:"metadata_xml,omitempty"` // one of these two
-	MetadataURL  string `json:"metadata_url,omitempty"`
-	CA           string `json:"ca_pem,omitempty"`        // who vouches for the metadata's server, instead of the system's roots
-	KeepMetadata string `json:"keep_metadata,omitempty"` // for how long it is believed while it cannot be fetched; 24h
+	EntityID    string `json:"entity_id,omitempty"`    // the provider's; needed where the metadata is fetched
+	MetadataXML string `json:"metadata_xml,omitempty"` // one of these two
+	MetadataURL string `json:"metadata_url,omitempty"`
+	MaxOutage   string `json:"max_outage,omitempty"` // for how long it is believed while it cannot be fetched; 24h
+
+	TLS *backchannel.TLS `json:"tls,omitempty"` // of the metadata's server
 
 	OwnEntityID string `json:"sp_entity_id,omitempty"`       // ours; by default where our metadata is
 	Certificate string `json:"sp_certificate_pem,omitempty"` // ours, made by us: for encryption, and for the requests' signatures
@@ -59,8 +61,6 @@ const (
 	keyBits     = 3072
 	keyLife     = 10 * 365 * 24 * time.Hour
 	maxMapped   = 20
-	maxCA       = 64 << 10
-	maxPasted   = 256 << 10
 )
 
 // errUnreadable is the error of a configuration that Parse did not make.
@@ -118,7 +118,7 @@ func (c *Config) check(s identity.Settings) error {
 		return invalid("/entity_id", "is not the name of an entity")
 	case c.OwnEntityID != "" && !isEntityID(c.OwnEntityID):
 		return invalid("/sp_entity_id", "is not the name of an entity")
-	case len(c.MetadataXML) > maxPasted:
+	case len(c.MetadataXML) > maxMetadata:
 		return invalid("/metadata_xml", "is longer than 256 KiB")
 	case c.MetadataXML != "":
 		m, err := parseMetadata([]byte(c.MetadataXML), c.EntityID)
@@ -129,14 +129,15 @@ func (c *Config) check(s identity.Settings) error {
 	case c.EntityID == "":
 		return invalid("/entity_id", "is needed where the metadata is fetched")
 	default:
-		if err := parseURL(c.MetadataURL, s); err != nil {
+		if _, err := backchannel.CheckURL(c.MetadataURL, s.AllowPrivate); err != nil {
 			return invalid("/metadata_url", err.Error())
 		}
 	}
-	if c.CA != "" {
-		if c.MetadataURL == "" || len(c.CA) > maxCA || !x509.NewCertPool().AppendCertsFromPEM([]byte(c.CA)) {
-			return invalid("/ca_pem", "must be certificates in PEM, of at most 64 KiB, and belongs to metadata_url")
-		}
+	if c.TLS != nil && c.MetadataURL == "" {
+		return invalid("/tls", "is for metadata_url")
+	}
+	if err := c.TLS.Check(); err != nil {
+		return err
 	}
 	for _, d := range []struct {
 		pointer, text     string
@@ -144,7 +145,7 @@ func (c *Config) check(s identity.Settings) error {
 	}{
 		{"/clock_skew", c.ClockSkew, 0, maxSkew},
 		{"/max_session", c.MaxSession, time.Minute, longest},
-		{"/keep_metadata", c.KeepMetadata, time.Hour, longest},
+		{"/max_outage", c.MaxOutage, 0, longest},
 	} {
 		if _, err := readDuration(d.text, 0, d.shortest, d.longest); err != nil {
 			return invalid(d.pointer, err.Error())

@@ -56,7 +56,8 @@ func TestParseRefuses(t *testing.T) {
 		"an address without TLS":               {map[string]any{"metadata_xml": nil, "entity_id": issuer, "metadata_url": "http://idp.example/m"}, "/config/metadata_url"},
 		"an address inside":                    {map[string]any{"metadata_xml": nil, "entity_id": issuer, "metadata_url": "https://10.0.0.1/m"}, "/config/metadata_url"},
 		"an address that is a file":            {map[string]any{"metadata_xml": nil, "entity_id": issuer, "metadata_url": "file:///etc/passwd"}, "/config/metadata_url"},
-		"an authority for nothing":             {map[string]any{"ca_pem": "x"}, "/config/ca_pem"},
+		"an authority for nothing":             {map[string]any{"tls": map[string]any{}}, "/config/tls"},
+		"an authority that is none":            {map[string]any{"metadata_xml": nil, "entity_id": issuer, "metadata_url": "https://idp.example/m", "tls": map[string]any{"ca_pem": "x"}}, "/config/tls/ca_pem"},
 		"a clock too far off":                  {map[string]any{"clock_skew": "1h"}, "/config/clock_skew"},
 		"a session that is no duration":        {map[string]any{"max_session": "long"}, "/config/max_session"},
 		"a certificate of their own":           {map[string]any{"sp_certificate_pem": "x"}, "/config/sp_certificate_pem"},
@@ -72,7 +73,9 @@ func TestParseRefuses(t *testing.T) {
 					delete(full, k)
 				}
 			}
-			_, err := saml.Parse(jsonOf(full), jsonOf(ours().Secrets), settings())
+			s := settings()
+			s.AllowPrivate = nil
+			_, err := saml.Parse(jsonOf(full), jsonOf(ours().Secrets), s)
 			f := fault.Of(err)
 			if f == nil || f.Kind != fault.Invalid || len(f.Fields) == 0 || f.Fields[0].Pointer != c.pointer {
 				t.Errorf("%+v", err)

@@ -25,7 +25,7 @@ func TestKeycloak(t *testing.T) {
 	s.Now, s.AllowPrivate = now, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	config := jsonOf(map[string]any{
 		"entity_id": k.Issuer(), "metadata_url": k.Issuer() + "/protocol/saml/descriptor",
-		"ca_pem":            string(k.Authority.PEM),
+		"tls":               map[string]any{"ca_pem": string(k.Authority.PEM)},
 		"allow_unsolicited": true, "attributes": map[string]any{"groups": []string{"groups"}, "roles": []string{"roles"}},
 	})
 	made, err := saml.Parse(config, jsonOf(ours().Secrets), s)

@@ -121,12 +121,16 @@ func (v *Verifier) Check(ctx context.Context) (identity.Report, error) {
 		report.OK = report.OK && ok
 		report.Findings = append(report.Findings, identity.Finding{Name: name, OK: ok, Detail: detail})
 	}
-	m, err := v.source.fetch(ctx, now)
+	m, err := v.source.fetch(ctx)
 	if err != nil {
 		find("metadata", false, describe(err))
 		return report, nil
 	}
 	find("metadata", m.good(now), "of "+m.EntityID+validity(m, now))
+	if v.source.client != nil {
+		ahead := v.source.client.Ahead()
+		find("clock", ahead.Abs() <= v.skew, fmt.Sprintf("its server's clock is %s ahead of ours, to about a second", ahead))
+	}
 	good, soon := 0, ""
 	for _, cert := range m.Signing {
 		if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {

@@ -2,28 +2,21 @@ package saml
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/backchannel"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/netguard"
 )
 
 // How old metadata that is fetched may become.
 const (
-	fresh     = time.Hour // then it is fetched anew, unless it says otherwise
-	freshest  = 5 * time.Minute
-	staleness = 24 * time.Hour   // how long it is believed while it cannot be fetched
-	again     = 30 * time.Second // between two tries
-	patience  = 10 * time.Second // with the server
+	fresh    = time.Hour // then it is fetched anew, unless it says otherwise
+	freshest = 5 * time.Minute
+	outage   = 24 * time.Hour   // how long it is believed while it cannot be fetched
+	again    = 30 * time.Second // between two tries
 )
 
 // source is where the metadata comes from: a text, or an address that is asked when
@@ -32,7 +25,7 @@ type source struct {
 	entityID string
 	text     *Metadata // nil: it is fetched
 	url      string
-	client   *http.Client
+	client   *backchannel.Client
 	keep     time.Duration
 
 	turn  chan struct{} // held by who looks at and changes what is below
@@ -52,26 +45,12 @@ func newSource(c Config, s identity.Settings) (*source, error) {
 		return out, nil
 	}
 	var err error
-	if out.keep, err = readDuration(c.KeepMetadata, staleness, time.Hour, longest); err != nil {
+	if out.keep, err = readDuration(c.MaxOutage, outage, 0, longest); err != nil {
 		return nil, errUnreadable
 	}
-	trust := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.CA != "" {
-		trust.RootCAs = x509.NewCertPool()
-		if !trust.RootCAs.AppendCertsFromPEM([]byte(c.CA)) {
-			return nil, errUnreadable
-		}
-	}
 	out.url = c.MetadataURL
-	out.client = &http.Client{
-		Transport: &http.Transport{
-			DialContext: netguard.New(s.AllowPrivate).DialContext, TLSClientConfig: trust, ForceAttemptHTTP2: true,
-			TLSHandshakeTimeout: patience, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 1, MaxResponseHeaderBytes: 64 << 10,
-		},
-		// Who is asked for keys is who the administrator said, and nobody they point to.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	return out, nil
+	out.client, err = backchannel.New(c.TLS, s)
+	return out, err
 }
 
 // get returns the metadata to verify with, and, if it could not be fetched anew when
@@ -134,7 +113,7 @@ func (s *source) release() { <-s.turn }
 // renew fetches the metadata; the turn is taken. What is wrong with a newer one
 // leaves the older in place.
 func (s *source) renew(ctx context.Context, now time.Time) error {
-	m, err := s.fetch(ctx, now)
+	m, err := s.fetch(ctx)
 	if err != nil && ctx.Err() != nil {
 		return err // called off by this caller, which says nothing of the server
 	}
@@ -167,26 +146,23 @@ func (s *source) until() time.Time {
 }
 
 // fetch gets the metadata and reads it. It keeps nothing.
-func (s *source) fetch(ctx context.Context, _ time.Time) (*Metadata, error) {
+func (s *source) fetch(ctx context.Context) (*Metadata, error) {
 	if s.text != nil {
 		return s.text, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := s.client.Limit(ctx)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
 		return nil, errUnreadable
 	}
-	r.Header.Set("Accept", "application/samlmetadata+xml, application/xml;q=0.9, text/xml;q=0.8")
+	r.Header.Set("Accept", "application/samlmetadata+xml, application/xml;q=0.9, text/xml;q=0.8, */*;q=0.1")
 	answer, err := s.client.Do(r)
 	if err != nil {
 		return nil, unreachable(err)
 	}
 	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != http.StatusOK {
-		return nil, fault.Unavailable.New("the metadata's server answered %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
-	}
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxMetadata+1))
+	body, err := io.ReadAll(answer.Body)
 	if err != nil {
 		return nil, unreachable(err)
 	}
@@ -197,41 +173,12 @@ func (s *source) fetch(ctx context.Context, _ time.Time) (*Metadata, error) {
 	return m, nil
 }
 
-// unreachable leaves the address out of an error, as far as it is ours to tell.
 func unreachable(err error) error {
-	switch {
-	case errors.Is(err, netguard.ErrForbidden):
-		return fault.Unavailable.Wrap(netguard.ErrForbidden, "the metadata's address may not be reached from here")
-	case errors.Is(err, context.DeadlineExceeded):
-		return fault.Unavailable.New("the metadata's server did not answer in time")
-	}
-	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) {
-		return fault.Unavailable.New("the certificate of the metadata's server is not trusted")
-	}
-	var sent *url.Error
-	if errors.As(err, &sent) {
-		err = sent.Err
-	}
-	return fault.Unavailable.Wrap(err, "the metadata's server cannot be reached")
+	return fault.Unavailable.New("the metadata's server: %s", backchannel.Describe(err))
 }
 
 func (s *source) close() {
 	if s.client != nil {
-		s.client.CloseIdleConnections()
+		s.client.Close()
 	}
-}
-
-// parseURL reads where metadata is fetched from. The keys in it decide who anybody
-// is, so nobody may stand between: it is https, or on this machine.
-func parseURL(text string, s identity.Settings) error {
-	u, err := netguard.New(s.AllowPrivate).URL(text, "https", "http")
-	if err != nil {
-		return err
-	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	if u.Scheme == "http" && (err != nil || !ip.IsLoopback()) {
-		return fmt.Errorf("must begin with https://")
-	}
-	return nil
 }

@@ -56,7 +56,7 @@ func (p *place) fail() {
 
 func (p *place) config() map[string]any {
 	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate().Raw}))
-	return map[string]any{"metadata_xml": nil, "metadata_url": p.URL, "entity_id": issuer, "ca_pem": ca}
+	return map[string]any{"metadata_xml": nil, "metadata_url": p.URL, "entity_id": issuer, "tls": map[string]any{"ca_pem": ca}}
 }
 
 // at verifies a response that was made at a time.
@@ -158,7 +158,7 @@ func TestBadPlaces(t *testing.T) {
 					return
 				}
 			}
-		}, "too large"},
+		}, "longer than"},
 		"an error": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusTeapot) }, "418"},
 		"a redirection": {func(w http.ResponseWriter) {
 			w.Header().Set("Location", "http://169.254.169.254/")
@@ -194,8 +194,8 @@ func TestPlacesThatMayNotBeReached(t *testing.T) {
 func TestAnUntrustedPlace(t *testing.T) {
 	p := newPlace(t, idp().Metadata())
 	config := p.config()
-	delete(config, "ca_pem")
-	if _, err := at(t, verifier(t, config), now); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "not trusted") {
+	delete(config, "tls")
+	if _, err := at(t, verifier(t, config), now); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "not known here") {
 		t.Errorf("%v", err)
 	}
 }
@@ -226,18 +226,26 @@ func TestPastedMetadataThatEnds(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	p := newPlace(t, idp().Metadata())
-	v := verifier(t, p.config())
+	o := opening(p.config())
+	o.Now = time.Now
+	v := must(saml.New(o))
+	defer func() { _ = v.Close() }()
 	report, err := v.Check(t.Context())
-	if err != nil || !report.OK || len(report.Findings) != 3 {
+	if err != nil || len(report.Findings) != 4 {
 		t.Fatalf("%+v, %v", report, err)
 	}
-	for i, name := range []string{"metadata", "keys", "sign-in"} {
-		if f := report.Findings[i]; f.Name != name || !f.OK || f.Detail == "" {
+	for i, name := range []string{"metadata", "clock", "keys", "sign-in"} {
+		// The machine may stand still between the answer and the look at the clock.
+		if f := report.Findings[i]; f.Name != name || !f.OK && name != "clock" || f.Detail == "" {
 			t.Errorf("%+v", f)
 		}
 	}
 	p.fail()
 	if report, err = v.Check(t.Context()); err != nil || report.OK || !strings.Contains(report.Findings[0].Detail, "502") {
 		t.Errorf("%+v, %v", report, err)
+	}
+	p.serve(idp().Metadata())
+	if report, err = verifier(t, p.config()).Check(t.Context()); err != nil || report.OK || report.Findings[1].OK {
+		t.Errorf("the clock is half a year off, and that is well: %+v, %v", report, err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 const (
 	MaxResponse = 256 << 10 // bytes of a response, and of what is encrypted in it
 
-	maxMetadata   = 1 << 20
+	maxMetadata   = 256 << 10
 	maxDepth      = 24
 	maxElements   = 900 // the library's own walks end at 1,000, in the middle of a signature
 	maxAttributes = 24

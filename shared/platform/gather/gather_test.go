@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -142,5 +143,49 @@ func TestPanic(t *testing.T) {
 		if _, err := g.Do(t.Context(), "a", 9); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// TestLinger: the first that comes back waits for those that were there before, for
+// a moment; one that comes alone does not, nor does it twice.
+func TestLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, batches, release := held(10)
+		g.Linger = time.Second
+		close(release)
+		var wg sync.WaitGroup
+		begin := time.Now()
+		do := func(in int, later time.Duration) {
+			wg.Go(func() {
+				time.Sleep(later)
+				_, _ = g.Do(t.Context(), "a", in)
+			})
+		}
+		check := func(took time.Duration, want ...[]int) {
+			t.Helper()
+			wg.Wait()
+			var got [][]int
+			for len(batches) > 0 {
+				got = append(got, <-batches)
+			}
+			if diff := cmp.Diff(want, got); diff != "" || time.Since(begin) != took {
+				t.Errorf("after %s, want %s: %s", time.Since(begin), took, diff)
+			}
+			begin = time.Now()
+		}
+		do(0, 0)
+		check(0, []int{0})
+		g.Seen("a", 3)
+		do(0, 0)
+		do(2, time.Second/4)
+		do(4, time.Second/2)
+		check(time.Second/2, []int{0, 2, 4})
+		do(0, 0)
+		do(2, time.Second/4)
+		check(time.Second, []int{0, 2})
+		do(0, 0)
+		check(time.Second, []int{0})
+		do(0, 0)
+		check(0, []int{0})
 	})
 }

@@ -45,6 +45,9 @@ type KeycloakServer struct {
 	ended   chan struct{}
 }
 
+// keycloakPatience is how long it may take for anything else.
+const keycloakPatience = 3 * time.Minute
+
 // keycloakStart is how long it may take to come up; on a machine of its own it takes
 // ten seconds.
 const keycloakStart = 5 * time.Minute
@@ -86,7 +89,7 @@ func Keycloak(t testing.TB) *KeycloakServer {
 // cookies.
 func (k *KeycloakServer) Client() *http.Client {
 	return &http.Client{
-		Timeout:       patience,
+		Timeout:       keycloakPatience,
 		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: k.Authority.Pool(), MinVersion: tls.VersionTLS12}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -240,6 +243,7 @@ func (k *KeycloakServer) arguments() []string {
 		"io.quarkus.bootstrap.runner.QuarkusEntryPoint", "start", "--optimized", "--import-realm", "--cache=local",
 		"--http-enabled=true", "--hostname-strict=false", "--http-host="+host, "--http-port="+http, "--https-port="+https,
 		"--https-certificate-file="+k.path("tls.crt"), "--https-certificate-key-file="+k.path("tls.key"),
+		"--log-level=info,io.smallrye.health:error", // which is asked until it is ready
 		"--http-management-scheme=http", "--http-management-host="+host, "--http-management-port="+health)
 }
 

@@ -137,7 +137,7 @@ func TestKeycloak(t *testing.T) {
 			t.Errorf("before that: status %d: %s", status, answer)
 		}
 		k.Browser(t).Allow(t, started.Address, "truck-7")
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), keycloakPatience)
 		defer cancel()
 		var got map[string]any
 		if err := until(ctx, func(context.Context) error { // it wants a second between two tries
