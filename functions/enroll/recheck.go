@@ -88,7 +88,9 @@ func (f *Function) recheck(ctx context.Context, o *order, formation tenant.Forma
 		}
 		return f.indulge(ctx, o, v, old, f.isDown(ctx, o.key.Org, v.Provider))
 	}
-	c, err := f.vouch(ctx, o.key.Org, *shown)
+	// A renewal has no challenge. What a node has that nobody else renews by, and that is
+	// another each time, is its old certificate.
+	c, err := f.vouch(ctx, o.key.Org, answering(*shown, old.Serial))
 	switch {
 	case errors.Is(err, fault.Unavailable):
 		if life, ok := upTo(v.RefreshAt, now, old); ok {

@@ -21,8 +21,6 @@ const (
 	MaxTests         = 500 // of the document and its rules together
 	MaxNames         = 50  // of formations, providers or claims in one rule
 	maxNameBytes     = 128
-	maxGlobBytes     = 256
-	maxProviderBytes = 128
 )
 
 // How long what a rule gives may be good for.
