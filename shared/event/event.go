@@ -50,6 +50,8 @@ const (
 	CertificateRevokedType = prefix + "certificate.revoked" + version
 	AuthorityChangedType   = prefix + "authority.changed" + version
 
+	EnrollmentDecidedType = prefix + "enrollment.decided" + version
+
 	AuditLinkedType   = prefix + "audit.linked" + version
 	AuditRecordedType = prefix + "audit.recorded" + version
 
@@ -67,7 +69,7 @@ func Types() []string {
 		SinkTestType, SinkCreatedType, SinkChangedType, SinkResumedType, SinkDeletedType,
 		DeadLetterParkedType, DeadLetterRedriveType,
 		ProviderCreatedType, ProviderChangedType, ProviderDeletedType,
-		CertificateIssuedType, CertificateRenewedType, CertificateRevokedType, AuthorityChangedType,
+		CertificateIssuedType, CertificateRenewedType, CertificateRevokedType, AuthorityChangedType, EnrollmentDecidedType,
 		AuditLinkedType, AuditRecordedType,
 	}
 }
