@@ -13,6 +13,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
+	"github.com/defenseunicorns/peat-gateway/shared/identity/saml"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/policy"
@@ -144,6 +145,15 @@ func refusedBy(p identity.Provider) *claimed {
 	return &claimed{claims: identity.Claims{Kind: p.Kind, Issuer: p.Issuer}, voucher: enrollment.Voucher{Provider: p.ID}}
 }
 
+// answering is a proof that must not answer anything but what the node does: a SAML
+// response to a request is good with the challenge alone that the request was made for.
+func answering(p identity.Proof, challenge string) identity.Proof {
+	if len(p.SAML) > 0 {
+		p.Expect = saml.ExpectFor(p.SAML, challenge)
+	}
+	return p
+}
+
 // digest names what was claimed, and not when or by which proof.
 func digest(c identity.Claims) (string, error) {
 	text, err := json.Marshal(identity.Claims{
@@ -179,6 +189,9 @@ func (f *Function) judge(ctx context.Context, c *claimed, r policy.Request) erro
 	}
 	c.decided = true
 	c.voucher.RefreshAt = c.voucher.Session
+	if c.decision.RefreshAfter > 0 {
+		c.voucher.RefreshAt = c.voucher.VouchedAt.Add(c.decision.RefreshAfter)
+	}
 	switch {
 	case !c.decision.Allowed:
 		return errPolicy
@@ -214,7 +227,7 @@ func (f *Function) enrollByIdentity(ctx context.Context, key tenant.Key, d devic
 	if err := issuing(formation); err != nil {
 		return outcome{}, f.denied(ctx, o, err)
 	}
-	if o.claimed, err = f.vouch(ctx, key.Org, *d.identity); err != nil {
+	if o.claimed, err = f.vouch(ctx, key.Org, answering(*d.identity, d.challenge)); err != nil {
 		return outcome{}, f.denied(ctx, o, err)
 	}
 	if err := f.judge(ctx, o.claimed, policy.Request{

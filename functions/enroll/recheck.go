@@ -82,20 +82,22 @@ func (f *Function) recheck(ctx context.Context, o *order, formation tenant.Forma
 	o.vouched = true
 	now := f.now()
 	if shown == nil {
-		if life, ok := upTo(v.RefreshAt, now, o.validity); ok {
+		if life, ok := upTo(v.RefreshAt, now, old); ok {
 			o.validity = life
 			return nil
 		}
-		return f.indulge(ctx, o, v, f.isDown(ctx, o.key.Org, v.Provider))
+		return f.indulge(ctx, o, v, old, f.isDown(ctx, o.key.Org, v.Provider))
 	}
-	c, err := f.vouch(ctx, o.key.Org, *shown)
+	// A renewal has no challenge. What a node has that nobody else renews by, and that is
+	// another each time, is its old certificate.
+	c, err := f.vouch(ctx, o.key.Org, answering(*shown, old.Serial))
 	switch {
 	case errors.Is(err, fault.Unavailable):
-		if life, ok := upTo(v.RefreshAt, now, o.validity); ok {
+		if life, ok := upTo(v.RefreshAt, now, old); ok {
 			o.validity = life
 			return nil
 		}
-		return f.indulge(ctx, o, v, err)
+		return f.indulge(ctx, o, v, old, err)
 	case err != nil:
 		return err
 	case !c.voucher.Same(v):
@@ -113,14 +115,16 @@ func (f *Function) recheck(ctx context.Context, o *order, formation tenant.Forma
 	return nil
 }
 
-// upTo is a life that ends by a time, or that it would be none. The zero time is no
-// bound.
-func upTo(end, now time.Time, life time.Duration) (time.Duration, bool) {
+// upTo is the life of a certificate in the place of old that ends by a time, or that
+// there would be none: who has one that lasts until then already is given nothing by
+// another. The zero time is no bound.
+func upTo(end, now time.Time, old authority.Certificate) (time.Duration, bool) {
+	life := old.ExpiresAt.Sub(old.IssuedAt)
 	if end.IsZero() {
 		return life, true
 	}
 	left := end.Sub(now).Truncate(time.Millisecond)
-	return min(life, left), left >= minValidity
+	return min(life, left), left >= minValidity && end.Sub(old.ExpiresAt) >= time.Second
 }
 
 // isDown returns why a provider does not answer, or nil if it does. One that was
@@ -150,12 +154,12 @@ func (f *Function) isDown(ctx context.Context, org tenant.OrgID, id string) erro
 
 // indulge lets a renewal go on although its provider should be asked again, because it
 // does not answer, for no longer than the grace.
-func (f *Function) indulge(ctx context.Context, o *order, v enrollment.Voucher, down error) error {
+func (f *Function) indulge(ctx context.Context, o *order, v enrollment.Voucher, old authority.Certificate, down error) error {
 	if down == nil {
 		return errDue
 	}
 	until := v.RefreshAt.Add(f.Grace)
-	life, ok := upTo(until, f.now(), o.validity)
+	life, ok := upTo(until, f.now(), old)
 	if f.Grace <= 0 || !ok {
 		return fault.Unavailable.Wrap(down, "the organization's identity provider must vouch for the node again, and does not answer")
 	}

@@ -3,6 +3,7 @@ package enroll_test
 import (
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,11 +50,16 @@ func guest(t *testing.T, change ...func(*enroll.Deps)) (*world, *vouching, node,
 	return w, v, n, c
 }
 
-// again renews a certificate until a time, and returns the last, when it may be
-// renewed.
+// last tells whether a certificate is the last until a time.
+func (w *world) last(c certificate, until time.Time) bool {
+	return until.Sub(c.ExpiresAt).Abs() < time.Second
+}
+
+// again renews a certificate until one is good until a time, and returns it, when it
+// may be renewed.
 func (w *world) again(n node, c certificate, until time.Time) certificate {
 	w.t.Helper()
-	for w.time().Before(until) {
+	for !w.last(c, until) && w.time().Before(until) {
 		got := w.renewWith(n, c.Serial, "")
 		if got.Code != 201 {
 			w.t.Fatalf("%d %s", got.Code, got.Body)
@@ -70,21 +76,48 @@ func TestRenewalNeedsNoProvider(t *testing.T) {
 	w, v, n, c := guest(t)
 	end := v.people["ann's token"].ExpiresAt
 	asked := v.asked
-	c = w.again(n, c, end.Add(-30*time.Minute))
+	c = w.again(n, c, end)
 	if c.ExpiresAt.After(end) {
 		t.Errorf("good until %s, and the session ends %s", c.ExpiresAt, end)
 	}
 	if v.asked != asked || v.checked != 0 {
 		t.Errorf("the provider was asked %d times more, and checked %d", v.asked-asked, v.checked)
 	}
-	// The last minutes of the session are not enough for another.
-	w.later(c.ExpiresAt.Add(-30 * time.Second).Sub(w.time()))
+	// What it has lasts until the session ends: another would give it nothing.
+	if !w.last(c, end) {
+		t.Errorf("good until %s, and the session ends %s", c.ExpiresAt, end)
+	}
 	if got := w.renewWith(n, c.Serial, ""); got.Code != 403 || !strings.Contains(got.Body.String(), "must vouch for the node again") {
 		t.Errorf("%d %s", got.Code, got.Body)
 	}
-	trail := w.trail()
-	if a := trail[len(trail)-1]; a.Action != "enrollment.deny" || a.Actor != "node:alpha-1" {
-		t.Errorf("%+v", a)
+	if denied := w.denials(); len(denied) != 1 || denied[0].Actor != "node:alpha-1" {
+		t.Errorf("%+v", denied)
+	}
+}
+
+// denials are the entries of those who were not let in.
+func (w *world) denials() []store.Audit {
+	w.t.Helper()
+	return slices.DeleteFunc(w.trail(), func(a store.Audit) bool { return a.Action != "enrollment.deny" })
+}
+
+// TestARuleSaysWhenToAskAgain, which may be after the session is over.
+func TestARuleSaysWhenToAskAgain(t *testing.T) {
+	w, v, n, c := guest(t, func(*enroll.Deps) {})
+	v.decision.RefreshAfter = 48 * time.Hour
+	got := w.renewWith(n, c.Serial, "ann's token")
+	if got.Code != 201 {
+		t.Fatalf("%d %s", got.Code, got.Body)
+	}
+	end, asked := w.time().Add(48*time.Hour), v.asked
+	c = parse[certificate](t, got.Body.Bytes())
+	w.later(c.RenewAfter.Sub(w.time()))
+	c = w.again(n, c, end)
+	if !w.last(c, end) || v.asked != asked {
+		t.Errorf("good until %s, want %s; asked %d times", c.ExpiresAt, end, v.asked-asked)
+	}
+	if got := w.renewWith(n, c.Serial, ""); got.Code != 403 {
+		t.Errorf("%d %s", got.Code, got.Body)
 	}
 }
 
@@ -121,9 +154,8 @@ func TestTheProviderVouchesAgain(t *testing.T) {
 			}
 			r := v.requests[len(v.requests)-1]
 			if tc.status != 201 {
-				trail := w.trail()
-				if a := trail[len(trail)-1]; a.Action != "enrollment.deny" {
-					t.Errorf("%+v", a)
+				if denied := w.denials(); len(denied) != 1 {
+					t.Errorf("%+v", denied)
 				}
 				return
 			}
@@ -145,11 +177,8 @@ func TestAnOutage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, v, n, c := guest(t, func(d *enroll.Deps) { d.Grace = 2 * time.Hour })
 			end := v.people["ann's token"].ExpiresAt
-			c = w.again(n, c, end.Add(-30*time.Minute))
+			c = w.again(n, c, end)
 			v.set(func(v *vouching) { v.down = true })
-			if w.time().Before(end.Add(-time.Minute)) {
-				w.later(end.Add(-30 * time.Second).Sub(w.time()))
-			}
 			renewals := 0
 			for {
 				got := w.renewWith(n, c.Serial, token)
@@ -207,8 +236,7 @@ func TestNoGrace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, v, n, c := guest(t, tc.deps)
 			end := v.people["ann's token"].ExpiresAt
-			c = w.again(n, c, end.Add(-30*time.Minute))
-			w.later(c.ExpiresAt.Add(-30 * time.Second).Sub(w.time()))
+			c = w.again(n, c, end)
 			tc.change(w, v)
 			if got := w.renewWith(n, c.Serial, ""); got.Code != tc.status {
 				t.Errorf("%d, want %d: %s", got.Code, tc.status, got.Body)

@@ -30,6 +30,9 @@ func (k *KeycloakServer) Browser(t testing.TB) *Browser {
 	return &Browser{k, client}
 }
 
+// Client is how the browser asks, cookies and all, for what is no page.
+func (b *Browser) Client() *http.Client { return b.client }
+
 // Page is what a browser shows in the end.
 type Page struct {
 	Status int
