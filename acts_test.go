@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/hex"
@@ -64,6 +65,7 @@ func TestEveryActIsRecorded(t *testing.T) {
 	w.act("POST /orgs/{org}/formations/{app}/resume", "", `{}`)
 	w.tokens()
 	w.policies()
+	w.waiting(formation)
 	w.certificates(formation)
 
 	ticket := w.act("POST /orgs/{org}/formations/{app}/sync-tickets", "", `{"peer_id":"p"}`)["ticket_id"]
@@ -131,6 +133,32 @@ func (w *acts) policies() {
 		w.act("PUT "+base, "", `{"rules":[]}`)
 		w.act("POST "+base+"/rollback", "", `{"version":1}`)
 	}
+}
+
+// waiting takes the routes of nodes that wait for an administrator, and of those who
+// are with the organization no more. The formation is strict.
+func (w *acts) waiting(key tenant.Key) {
+	w.t.Helper()
+	token := w.call("POST", "/orgs/acme/formations/logistics/enrollment/tokens", `{"label":"trucks","max_uses":2}`, "looking")["token"]
+	meshID := fmt.Sprint(w.get("/orgs/acme/formations/logistics")["mesh_id"])
+	for i, decision := range []string{"approve", "deny"} {
+		private := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i + 100)}, ed25519.SeedSize))
+		at := time.Now().Truncate(time.Millisecond)
+		possession := authority.Possession{
+			Purpose: authority.ForEnroll, Key: key, MeshID: meshID, NodeID: decision, Subject: private.Public().(ed25519.PublicKey), At: at,
+		}
+		wish, err := json.Marshal(map[string]any{
+			"token": token, "public_key": hex.EncodeToString(possession.Subject), "node_id": decision,
+			"proof": map[string]any{"timestamp_ms": at.UnixMilli(), "signature": hex.EncodeToString(ed25519.Sign(private, possession.Message()))},
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		waits := w.call("POST", "/orgs/acme/formations/logistics/enroll", string(wish), "looking")["enrollment_id"]
+		w.act("POST /orgs/{org}/formations/{app}/enrollments/{enrollment}/"+decision, fmt.Sprint("enrollment=", waits), `{"note":"the test"}`)
+	}
+	w.act("POST /orgs/{org}/identity/offboard", "", `{"provider_id":"idp","subject":"ann","certificates":true}`)
+	w.act("POST /orgs/{org}/identity/reinstate", "", `{"provider_id":"idp","subject":"ann"}`)
 }
 
 // providers takes the routes of identity providers.

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/functions/documents"
@@ -13,6 +15,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/functions/watcher"
 	"github.com/defenseunicorns/peat-gateway/shared/delivery"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/clientcert"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 )
 
@@ -126,7 +129,15 @@ func openEnroll(ctx context.Context, h *Host) (Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return enroll.New(enroll.Deps{Store: st, Keys: keys, Tokens: tokens, Random: rand.Reader, Notify: notify, Log: h.Log, Now: time.Now}), nil
+	vouch, err := h.Providers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return enroll.New(enroll.Deps{
+		Store: st, Keys: keys, Tokens: tokens, Random: rand.Reader, Notify: notify, Log: h.Log, Now: time.Now, Identities: vouch,
+		Address: func(r *http.Request) netip.Addr { return web.Address(r.Context()) }, Chain: clientcert.Of,
+		Rates: h.Settings.EnrollRates, Grace: h.Settings.EnrollGrace,
+	}), nil
 }
 
 func openWatcher(ctx context.Context, h *Host) (Part, error) {

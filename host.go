@@ -16,6 +16,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/defenseunicorns/peat-gateway/functions/enroll"
 	"github.com/defenseunicorns/peat-gateway/functions/sinks"
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/audit"
@@ -58,6 +59,8 @@ type Settings struct {
 	MaxSessions     int
 	MaxStreams      int
 	DocumentIdle    time.Duration
+	EnrollRates     enroll.Rates
+	EnrollGrace     time.Duration
 	LogLevel        string
 	Tracing         telemetry.TracingOptions
 	Transport       TransportSettings
@@ -95,6 +98,12 @@ func ReadSettings(e *env.Reader) (Settings, error) {
 		MaxStreams:   e.Int("PEAT_MAX_STREAMS", 1_000, "event streams and waiting requests at once in this process; one organization may have a fourth"),
 		DocumentIdle: e.Duration("PEAT_DOCUMENT_IDLE", time.Minute, "how long an untouched document stays in memory"),
 	}
+	s.EnrollRates = enroll.Rates{
+		Address: e.Int("PEAT_ENROLL_PER_ADDRESS", 1_200, "attempts to enroll a minute from one address, in one process; 0 is no limit"),
+		Subject: e.Int("PEAT_ENROLL_PER_SUBJECT", 120, "attempts to enroll a minute by one identity, in one process; 0 is no limit"),
+		Org:     e.Int("PEAT_ENROLL_PER_ORG", 30_000, "attempts to enroll by identity a minute in one organization, in one process; 0 is no limit"),
+	}
+	s.EnrollGrace = e.Duration("PEAT_ENROLL_GRACE", enroll.DefaultGrace, "how long certificates are renewed although an identity provider that should vouch again does not answer; 0 is not at all")
 	s.LogLevel = e.String("PEAT_LOG_LEVEL", "info", "debug, info, warn or error")
 	s.Transport = readTransport(e)
 	s.People = readPeople(e)

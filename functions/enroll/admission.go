@@ -30,10 +30,8 @@ func (f *Function) keep(ctx context.Context, tx *store.Tx, o order, c authority.
 	if err != nil {
 		return c, err
 	}
-	if o.shown != nil {
-		if err := o.shown.use(ctx, tx, o, f.Now()); err != nil {
-			return c, err
-		}
+	if err := o.redeem(ctx, tx, f.Now()); err != nil {
+		return c, err
 	}
 	a, err := tx.Admission(ctx, o.key, c.Authority, o.node, o.subject)
 	if err != nil {
@@ -69,6 +67,9 @@ func (f *Function) keep(ctx context.Context, tx *store.Tx, o order, c authority.
 	if err := tx.SetLedger(ctx, o.key, ledger); err != nil {
 		return c, err
 	}
+	if err := o.settle(ctx, tx, c); err != nil {
+		return c, err
+	}
 	return c, f.tell(ctx, tx, o, c)
 }
 
@@ -79,6 +80,14 @@ func (f *Function) tell(ctx context.Context, tx *store.Tx, o order, c authority.
 		return err
 	}
 	faultpoint.Hit("issue/audited")
+	if err := o.record(ctx, tx, f.Now()); err != nil {
+		return err
+	}
+	if o.entering() {
+		if err := tx.Enqueue(ctx, event.EnrollmentDecided(decidedOn(o, c), f.Now())); err != nil {
+			return err
+		}
+	}
 	return tx.Enqueue(ctx, e)
 }
 
@@ -97,6 +106,12 @@ func (f *Function) account(o order, c authority.Certificate) (store.Audit, cloud
 	if o.replaces != "" {
 		action, kind = "certificate.renew", event.CertificateRenewedType
 	}
+	if o.claimed != nil {
+		detail["identity"] = o.claimed.shown()
+	}
+	if !o.grace.IsZero() {
+		detail["grace_until"] = o.grace
+	}
 	return f.audit(o.act, o.key, action, c.Serial, detail), event.Certificate(kind, eventOf(c), f.Now())
 }
 
@@ -105,7 +120,7 @@ func (o order) decide(a store.Admission, now time.Time) error {
 	switch n := a.Node; {
 	case a.Formation.State != tenant.Active:
 		return fault.Conflict.New("the formation is %s: it issues no certificates", a.Formation.State)
-	case o.shown != nil && a.Formation.Policy == tenant.Strict:
+	case o.asks() && a.Formation.Policy == tenant.Strict:
 		return errStrict
 	case !a.Signer.Trusted():
 		return errSigner

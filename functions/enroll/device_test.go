@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/defenseunicorns/peat-gateway/functions/enroll"
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/cert"
@@ -190,8 +192,10 @@ func TestANodeEnrollsItself(t *testing.T) {
 					t.Errorf("%+v", a)
 				}
 			}
-			if events := w.events(); len(events) != 2 || events[0] != "certificate.issued" {
-				t.Errorf("%v", events)
+			events := w.events()
+			slices.Sort(events)
+			if diff := cmp.Diff([]string{"certificate.issued", "certificate.issued", "enrollment.decided", "enrollment.decided"}, events); diff != "" {
+				t.Error(diff)
 			}
 			// What it is given lasts: it renews without the token.
 			w.later(c.RenewAfter.Sub(w.time()))
@@ -245,29 +249,24 @@ func TestWhoIsNotLetIn(t *testing.T) {
 			return w.message(n, token, func(m *enrollment.Request) { change(w, m) })
 		}
 	}
-	policy := func(p tenant.EnrollmentPolicy) func(*world) {
-		return func(w *world) {
-			w.alter(`UPDATE formations SET policy = '` + string(p) + `'`)
-		}
-	}
 	for name, tc := range map[string]struct {
 		before func(*world)
 		body   func(*world, string) any
 		status int
 		says   string
-		why    string // in the audit trail; empty: nothing is there
+		why    string // in the audit trail
 	}{
-		"not JSON":             {body: func(*world, string) any { return json.RawMessage(`[]`) }, status: 422},
-		"an unknown field":     {body: with(map[string]any{"tier": "enterprise"}), status: 422, says: "/tier"},
-		"no token":             {body: with(map[string]any{"token": ""}), status: 401, says: useless},
-		"a mistyped token":     {body: with(map[string]any{"token": "peat_enr_0"}), status: 401, says: useless},
-		"a token of nobody":    {body: func(w *world, _ string) any { return w.wish(n, stranger, nil) }, status: 401, says: useless},
+		"not JSON":             {body: func(*world, string) any { return json.RawMessage(`[]`) }, status: 422, why: "object"},
+		"an unknown field":     {body: with(map[string]any{"tier": "enterprise"}), status: 422, says: "/tier", why: "tier"},
+		"no token":             {body: with(map[string]any{"token": ""}), status: 401, says: useless, why: "incomplete"},
+		"a mistyped token":     {body: with(map[string]any{"token": "peat_enr_0"}), status: 401, says: useless, why: "incomplete"},
+		"a token of nobody":    {body: func(w *world, _ string) any { return w.wish(n, stranger, nil) }, status: 401, says: useless, why: "not known"},
 		"a used up token":      {before: func(w *world) { w.alter(`UPDATE enrollment_tokens SET uses = max_uses`) }, status: 401, says: useless, why: "used up"},
 		"an expired token":     {before: func(w *world) { w.later(time.Hour) }, status: 401, says: useless, why: "expired"},
 		"a revoked token":      {before: func(w *world) { w.alter(`UPDATE enrollment_tokens SET revoked_at = 1`) }, status: 401, says: useless, why: "revoked"},
-		"a token of elsewhere": {body: func(w *world, _ string) any { return w.wish(n, w.elsewhere(), nil) }, status: 401, says: useless},
-		"no key":               {body: with(map[string]any{"public_key": ""}), status: 422, says: "/public_key"},
-		"no node id":           {body: with(map[string]any{"node_id": ""}), status: 422, says: "/node_id"},
+		"a token of elsewhere": {body: func(w *world, _ string) any { return w.wish(n, w.elsewhere(), nil) }, status: 401, says: useless, why: "not known"},
+		"no key":               {body: with(map[string]any{"public_key": ""}), status: 422, says: "/public_key", why: "public_key"},
+		"no node id":           {body: with(map[string]any{"node_id": ""}), status: 422, says: "/node_id", why: "node_id"},
 		"no proof":             {body: func(w *world, token string) any { o := w.wish(n, token, nil); delete(o, "proof"); return o }, status: 422, says: "/proof", why: "proof"},
 		"a proof for another": {body: func(w *world, token string) any {
 			return w.wish(node{"alpha-2", n.private}, token, map[string]any{"node_id": "alpha-1"})
@@ -278,24 +277,22 @@ func TestWhoIsNotLetIn(t *testing.T) {
 		"a proof of long ago": {body: func(w *world, token string) any {
 			return w.wish(n, token, map[string]any{"proof": n.proves(authority.ForEnroll, "", w.time().Add(-6*time.Minute))})
 		}, status: 422, says: "/proof/timestamp_ms", why: "clock"},
-		"a strict formation":       {before: policy(tenant.Strict), status: 403, says: "administrator must decide", why: "strict"},
 		"a suspended one":          {before: func(w *world) { w.suspend() }, status: 409, says: "suspended", why: "suspended"},
 		"somebody's node id":       {before: func(w *world) { w.issue(newNode("alpha-1", 2)) }, status: 409, says: "another key", why: "another key"},
 		"a formation that is full": {before: func(w *world) { w.quota(0) }, status: 429, says: "max_peers_per_formation", why: "max_peers"},
 		"an hour that is full":     {before: func(w *world) { w.perHour(0) }, status: 429, says: "max_enrollments_per_hour", why: "max_enrollments"},
 
-		"binary: nothing":          {body: func(*world, string) any { return "x" }, status: 400},
-		"binary: more than it":     {body: func(w *world, token string) any { return w.message(n, token) + "x" }, status: 400},
-		"binary: too long":         {body: func(*world, string) any { return strings.Repeat("x", enrollment.MaxMessageSize+1) }, status: 413},
-		"binary: no node id":       {body: message(func(_ *world, m *enrollment.Request) { m.NodeID = "" }), status: 422},
-		"binary: no token":         {body: message(func(_ *world, m *enrollment.Request) { m.Token = "" }), status: 401, says: useless},
-		"binary: token of nobody":  {body: message(func(_ *world, m *enrollment.Request) { m.Token = enrollment.TokenText(stranger) }), status: 401, says: useless},
+		"binary: nothing":          {body: func(*world, string) any { return "x" }, status: 400, why: "no enrollment request"},
+		"binary: more than it":     {body: func(w *world, token string) any { return w.message(n, token) + "x" }, status: 400, why: "no enrollment request"},
+		"binary: too long":         {body: func(*world, string) any { return strings.Repeat("x", enrollment.MaxMessageSize+1) }, status: 413, why: "no longer"},
+		"binary: no node id":       {body: message(func(_ *world, m *enrollment.Request) { m.NodeID = "" }), status: 422, why: "node_id"},
+		"binary: no token":         {body: message(func(_ *world, m *enrollment.Request) { m.Token = "" }), status: 401, says: useless, why: "incomplete"},
+		"binary: token of nobody":  {body: message(func(_ *world, m *enrollment.Request) { m.Token = enrollment.TokenText(stranger) }), status: 401, says: useless, why: "not known"},
 		"binary: another mesh":     {body: message(func(_ *world, m *enrollment.Request) { m.MeshID = "00000000" }), status: 422, says: "mesh_id", why: "mesh_id"},
 		"binary: of long ago":      {body: message(func(w *world, m *enrollment.Request) { m.At = w.time().Add(-6 * time.Minute) }), status: 422, says: "clock", why: "clock"},
 		"binary: of the future":    {body: message(func(w *world, m *enrollment.Request) { m.At = w.time().Add(6 * time.Minute) }), status: 422, says: "clock", why: "clock"},
 		"binary: changed":          {body: func(w *world, token string) any { return changed(w.message(n, token)) }, status: 422, says: "signature", why: "signature"},
 		"binary: a suspended one":  {before: func(w *world) { w.suspend() }, body: message(func(*world, *enrollment.Request) {}), status: 409, says: "suspended", why: "suspended"},
-		"binary: strict":           {before: policy(tenant.Strict), body: message(func(*world, *enrollment.Request) {}), status: 403, says: "administrator must decide", why: "strict"},
 		"binary: an hour of quota": {before: func(w *world) { w.perHour(0) }, body: message(func(*world, *enrollment.Request) {}), status: 429, says: "max_enrollments_per_hour", why: "max_enrollments"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -318,20 +315,30 @@ func TestWhoIsNotLetIn(t *testing.T) {
 					t.Errorf("%+v %v", m, err)
 				}
 			}
-			if w.uses("t1") != before || len(w.events()) != events {
-				t.Error("something was used up or told")
+			if w.uses("t1") != before {
+				t.Error("something was used up")
+			}
+			if told := w.events()[events:]; len(told) > 1 || len(told) == 1 && told[0] != "enrollment.decided" {
+				t.Errorf("told: %v", told)
 			}
 			if list, err := w.store.Certificates(t.Context(), key, authority.Filter{NodeID: n.id}, w.time(), after, 10); err != nil || len(list) > 1 || len(list) == 1 && list[0].AdmittedBy != "" {
 				t.Errorf("%v %v", list, err)
 			}
 			entered := slices.DeleteFunc(w.trail(), func(a store.Audit) bool { return a.Actor == "bootstrap-admin" })
-			if len(entered) != map[bool]int{true: 0, false: 1}[tc.why == ""] {
+			if len(entered) != 1 {
 				t.Fatalf("%+v", entered)
 			}
-			for _, a := range entered {
-				if a.Action != "enrollment.deny" || a.Actor != "token:t1" || !strings.Contains(fmt.Sprint(a.Detail["reason"]), tc.why) {
-					t.Errorf("%+v", a)
-				}
+			a := entered[0]
+			if !strings.Contains(fmt.Sprint(a.Detail["reason"]), tc.why) || a.Detail["address"] != "192.0.2.1" {
+				t.Errorf("%+v", a)
+			}
+			switch {
+			case a.Actor == "token:t1" && a.Action == "enrollment.deny" && a.Target == "logistics/t1":
+			case a.Actor == "token:t1" && a.Action == "enrollment.limit" && tc.status == 429:
+			case a.Actor == "device" && a.Action == "enrollment.deny" && tc.status == 401:
+			case a.Actor == "device" && a.Action == "enrollment.malformed" && tc.status != 401:
+			default:
+				t.Errorf("%+v", a)
 			}
 			for where, text := range map[string]string{"answer": got.Body.String(), "audit": fmt.Sprint(w.trail()), "log": w.log.String()} {
 				if strings.Contains(text, token) || strings.Contains(text, stranger) {
@@ -456,7 +463,7 @@ func TestTheTokenIsUsedUpMeanwhile(t *testing.T) {
 		d.Keys = between{d.Keys.(whole), func() { w.alter(`UPDATE enrollment_tokens SET uses = max_uses`) }}
 	})
 	got := w.enroll(w.wish(newNode("alpha-1", 1), w.entry("t1", 1), nil))
-	if got.Code != 401 || len(w.events()) != 0 || len(w.trail()) != 1 {
+	if got.Code != 401 || fmt.Sprint(w.events()) != "[enrollment.decided]" || len(w.trail()) != 1 {
 		t.Errorf("%d %s", got.Code, got.Body)
 	}
 }

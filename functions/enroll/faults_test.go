@@ -5,21 +5,29 @@ import (
 	"crypto/ed25519"
 	"database/sql"
 
+	"github.com/defenseunicorns/peat-gateway/functions/enroll"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/genesis"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/sqldb"
+	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // whole is what the function needs of a keyring.
 type whole interface {
 	Seal(ctx context.Context, rec envelope.Record, plaintext []byte) ([]byte, error)
 	Sign(ctx context.Context, root keyring.Root, use func(ed25519.PrivateKey) error) error
+	Credentials(ctx context.Context, key tenant.Key, sealed []byte) (genesis.Credentials, error)
 }
 
 // brokenKeys is a key service that is down.
 type brokenKeys struct{}
 
 func (brokenKeys) Seal(context.Context, envelope.Record, []byte) ([]byte, error) { return nil, errDown }
+
+func (brokenKeys) Credentials(context.Context, tenant.Key, []byte) (genesis.Credentials, error) {
+	return genesis.Credentials{}, errDown
+}
 
 func (brokenKeys) Sign(context.Context, keyring.Root, func(ed25519.PrivateKey) error) error {
 	return errDown
@@ -48,6 +56,11 @@ func (b between) Sign(ctx context.Context, root keyring.Root, use func(ed25519.P
 	err := b.whole.Sign(ctx, root, use)
 	b.then()
 	return err
+}
+
+// betweenKeys puts between before the keys of a world.
+func betweenKeys(then func()) func(*enroll.Deps) {
+	return func(d *enroll.Deps) { d.Keys = between{d.Keys.(whole), then} }
 }
 
 // suspend suspends the formation as whoever else does it would.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
@@ -47,6 +48,15 @@ type order struct {
 	replaces              string // the serial of the one that is renewed
 	shown                 *shown // the token that lets the node in; nil without one
 	plain                 bool   // nothing has to be used up or replaced; see together.go
+
+	claimed   *claimed                // who vouches for the node; nil if nobody has to
+	challenge *enrollment.Challenge   // that the proof answers; nil without one
+	approved  *enrollment.Application // that an administrator said yes to
+	vouched   bool                    // what is renewed was given on somebody's word
+	grace     time.Time               // until when it is believed that their provider, which does not answer, still gives it
+	address   netip.Addr
+	// credentials tells whether those of the formation go with the certificate.
+	credentials bool
 }
 
 // postCertificate issues a certificate by an administrator's order. The node takes
@@ -83,9 +93,20 @@ func (f *Function) postCertificate(w http.ResponseWriter, r *http.Request) error
 
 // issued answers with a certificate that its node can use now.
 func (f *Function) issued(w http.ResponseWriter, status int, c authority.Certificate) error {
+	return f.entered(w, status, outcome{certificate: c})
+}
+
+// entered is issued for a node that may be told what members share.
+func (f *Function) entered(w http.ResponseWriter, status int, o outcome) error {
+	c := o.certificate
 	out, err := wireCertificate(c, f.Now())
 	if err != nil {
 		return err
+	}
+	if o.credentials != nil {
+		if out.Credentials, err = wireCredentials(o.credentials); err != nil {
+			return err
+		}
 	}
 	if status == http.StatusCreated {
 		w.Header().Set("Location", certificatePath(c.Key, c.Serial))

@@ -8,12 +8,15 @@ import (
 	"math"
 	"mime"
 	"net/http"
+	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/cert"
 	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
+	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -25,17 +28,21 @@ var binaryMedia = map[string]bool{"application/octet-stream": true, "application
 
 // device is a node that wants to be let in, in whichever form it said so.
 type device struct {
-	token   enrollment.TokenText
-	subject ed25519.PublicKey
-	node    string
-	media   string // of its binary message; empty: JSON
+	token     enrollment.TokenText
+	identity  *identity.Proof // instead of a token
+	challenge string          // that its proof of possession answers
+	wants     enrollment.Grant
+	address   netip.Addr
+	subject   ed25519.PublicKey
+	node      string
+	media     string // of its binary message; empty: JSON
 	// prove returns the proof of possession as it was given.
 	prove func(authority.Possession, time.Time) (authority.Possession, error)
 }
 
-func readDevice(r *http.Request) (device, error) {
+func (f *Function) readDevice(r *http.Request) (device, error) {
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && binaryMedia[media] {
-		return readBinary(r, media)
+		return f.readBinary(r, media)
 	}
 	var in enrollRequest
 	if err := web.ReadJSON(r, &in); err != nil {
@@ -43,10 +50,33 @@ func readDevice(r *http.Request) (device, error) {
 	}
 	// The same fields are read by the same rules.
 	o, err := issueRequest{PublicKey: in.PublicKey, NodeID: in.NodeID}.order(act{}, tenant.Key{})
-	return device{token: in.Token, subject: o.subject, node: o.node, prove: in.Proof.check}, err
+	if err != nil {
+		return device{}, err
+	}
+	d := device{token: in.Token, challenge: in.Challenge, address: f.address(r), subject: o.subject, node: o.node, prove: in.Proof.check}
+	if in.Token != "" && in.Identity != nil {
+		return device{}, invalid("/identity", "and a token are not shown together")
+	}
+	if d.identity, err = f.evidence(r, in.Identity); err != nil {
+		return device{}, err
+	}
+	d.wants, err = in.Wants.grant()
+	return d, err
 }
 
-func readBinary(r *http.Request, media string) (device, error) {
+// grant is what a node would like; what it leaves out is the least.
+func (in *wantsRequest) grant() (enrollment.Grant, error) {
+	g, wrong := enrollment.ParseGrant(value(in).Tier, value(in).Permissions)
+	for i := range wrong {
+		wrong[i].Pointer = "/wants" + wrong[i].Pointer
+	}
+	if len(wrong) > 0 {
+		return g, &fault.Error{Kind: fault.Invalid, Message: wrong[0].Pointer[1:] + " " + wrong[0].Detail, Fields: wrong}
+	}
+	return g, nil
+}
+
+func (f *Function) readBinary(r *http.Request, media string) (device, error) {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
 		return device{}, fault.UnsupportedMedia.New("encoded bodies are not read here")
 	}
@@ -65,10 +95,29 @@ func readBinary(r *http.Request, media string) (device, error) {
 	if m.NodeID == "" {
 		return device{}, invalid("/node_id", "must be 1 to 255 bytes long")
 	}
-	return device{
-		token: m.Token, subject: m.Subject[:], node: m.NodeID, media: media,
+	d := device{
+		token: m.Token, wants: enrollment.Grant{Tier: m.Tier, Permissions: cert.Standard}, address: f.address(r), subject: m.Subject[:], node: m.NodeID, media: media,
 		prove: func(p authority.Possession, now time.Time) (authority.Possession, error) { return proven(m, p, now) },
-	}, nil
+	}
+	// Where peat-mesh has a token, there may be a challenge before it, and a proof of
+	// identity instead of it. All of it is signed.
+	shown := string(m.Token)
+	if strings.HasPrefix(shown, enrollment.ChallengePrefix) {
+		d.challenge, shown, _ = strings.Cut(shown, " ")
+	}
+	d.token = enrollment.TokenText(shown)
+	if d.challenge == "" || enrollment.TokenKind.Is(shown) {
+		return d, nil
+	}
+	in := &identityRequest{Token: d.token}
+	if saml, ok := strings.CutPrefix(shown, "saml:"); ok {
+		in = &identityRequest{SAML: saml}
+	} else if shown == "" {
+		in = &identityRequest{ClientCertificate: true}
+	}
+	d.token = ""
+	d.identity, err = f.evidence(r, in)
+	return d, err
 }
 
 // proven is proofRequest.check for a message that proves itself. It names a mesh and
@@ -86,16 +135,29 @@ func proven(m enrollment.Request, p authority.Possession, now time.Time) (author
 	return p, nil
 }
 
-// admitted answers a node with its certificate.
-func (d device) admitted(f *Function, w http.ResponseWriter, c authority.Certificate) error {
-	if d.media == "" {
-		return f.issued(w, http.StatusCreated, c)
+// admitted answers a node with its certificate, or with where it may ask for one.
+func (d device) admitted(f *Function, w http.ResponseWriter, out outcome) error {
+	if out.waiting != nil {
+		w.Header().Set("Location", pollPath(*out.waiting))
+		w.Header().Set("Retry-After", strconv.Itoa(int(pollEvery.Seconds())))
 	}
-	signed, err := cert.Decode(c.Encoded)
+	switch {
+	case d.media == "" && out.waiting != nil:
+		return web.WriteJSON(w, http.StatusAccepted, wireWaiting(*out.waiting, out.secret))
+	case d.media == "":
+		return f.entered(w, http.StatusCreated, out)
+	case out.waiting != nil:
+		return d.answer(w, http.StatusAccepted, enrollment.Response{Status: enrollment.Pending, At: f.now()})
+	}
+	signed, err := cert.Decode(out.certificate.Encoded)
 	if err != nil {
 		return err
 	}
-	return d.answer(w, http.StatusCreated, enrollment.Response{Status: enrollment.Approved, Certificate: &signed, At: c.IssuedAt})
+	m := enrollment.Response{Status: enrollment.Approved, Certificate: &signed, At: out.certificate.IssuedAt}
+	if out.credentials != nil {
+		m.FormationSecret = out.credentials.FormationSecret[:]
+	}
+	return d.answer(w, http.StatusCreated, m)
 }
 
 // refused answers a node that is not let in. A message of peat-mesh has one for
@@ -123,7 +185,47 @@ func (d device) answer(w http.ResponseWriter, status int, m enrollment.Response)
 	return nil
 }
 
-// claimed is what a node says of itself, which is not believed yet.
-func claimed(o order) map[string]any {
-	return map[string]any{"node_id": o.node, "public_key": hex.EncodeToString(o.subject)}
+// said is what a node says of itself, which is not believed yet, and what is known of
+// it: who vouches for it, and what was decided on that.
+func said(o order) map[string]any {
+	out := map[string]any{"node_id": o.node, "public_key": hex.EncodeToString(o.subject)}
+	if o.address.IsValid() {
+		out["address"] = o.address.String()
+	}
+	if o.claimed != nil {
+		out["identity"] = o.claimed.shown()
+	}
+	return out
 }
+
+// shown is what of the claims and the decision is written down: not the attributes,
+// of which a policy may need more than a trail should tell.
+func (c *claimed) shown() map[string]any {
+	out := map[string]any{"provider": c.voucher.Provider, "kind": c.claims.Kind, "issuer": c.claims.Issuer, "subject": c.claims.Subject}
+	for name, list := range map[string][]string{"groups": c.claims.Groups, "roles": c.claims.Roles, "amr": c.claims.AMR} {
+		if len(list) > 0 {
+			out[name] = list[:min(len(list), maxShown)]
+		}
+	}
+	if c.claims.ACR != "" {
+		out["acr"] = c.claims.ACR
+	}
+	if !c.claims.Grace.IsZero() {
+		out["grace_until"] = c.claims.Grace
+	}
+	if !c.voucher.Session.IsZero() {
+		out["session_end"] = c.voucher.Session
+	}
+	if !c.decided {
+		return out
+	}
+	reasons := []map[string]any{}
+	for _, r := range c.decision.Reasons[:min(len(c.decision.Reasons), maxShown)] {
+		reasons = append(reasons, map[string]any{"rule": r.Rule, "matched": r.Matched, "detail": r.Detail})
+	}
+	out["allowed"], out["rule"], out["policy_version"], out["reasons"] = c.decision.Allowed, c.decision.Rule, c.decision.Version, reasons
+	return out
+}
+
+// maxShown bounds each list of what is written down.
+const maxShown = 50

@@ -8,8 +8,6 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/access"
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
-	"github.com/defenseunicorns/peat-gateway/shared/cert"
-	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -56,11 +54,7 @@ func (f *Function) postRenew(w http.ResponseWriter, r *http.Request) error {
 	err = renewable(old, f.now())
 	status, c := http.StatusCreated, authority.Certificate{}
 	if err == nil {
-		c, err = f.issue(r.Context(), order{
-			act: act{"node:" + old.NodeID, web.RequestID(r.Context())}, key: key, meshID: formation.MeshID, node: old.NodeID, subject: old.Subject,
-			grant:    enrollment.Grant{Tier: cert.Tier(old.Tier), Permissions: cert.Permission(old.Permissions)},
-			validity: old.ExpiresAt.Sub(old.IssuedAt), proof: proof, rule: byRenewal, admittedBy: old.AdmittedBy, replaces: serial,
-		})
+		c, err = f.renewed(r, formation, old, proof, in.Identity)
 	}
 	var already renewed
 	if errors.As(err, &already) {
@@ -71,6 +65,22 @@ func (f *Function) postRenew(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return f.issued(w, status, c)
+}
+
+// renewed gives a node that may renew a certificate its new one. What is refused on
+// the strength of what a provider says is written down.
+func (f *Function) renewed(r *http.Request, formation tenant.Formation, old authority.Certificate, proof authority.Possession, in *identityRequest) (authority.Certificate, error) {
+	ctx := r.Context()
+	shown, err := f.evidence(r, in)
+	if err != nil {
+		return authority.Certificate{}, err
+	}
+	o := renewal(old.Key, formation.MeshID, old)
+	o.act, o.proof, o.address = act{"node:" + old.NodeID, web.RequestID(ctx)}, proof, f.address(r)
+	if err := f.recheck(ctx, &o, formation, old, shown); err != nil {
+		return authority.Certificate{}, f.denied(ctx, o, err)
+	}
+	return f.issue(ctx, o)
 }
 
 // renewable returns why a certificate cannot be renewed now, if it cannot.

@@ -227,6 +227,7 @@ func (w *world) whole() {
 		kinds["token"] += t.Uses
 	}
 	w.told(kinds)
+	w.waited()
 }
 
 // told fails the test unless audit trail and outbox tell of what is kept.
@@ -243,7 +244,7 @@ func (w *world) told(rules map[string]int) {
 	for _, e := range w.events() {
 		events[e]++
 	}
-	issued := rules["administrator"] + rules["token"]
+	issued := rules["administrator"] + rules["token"] + rules["policy:contractors"]
 	if audited["certificate.issue"] != issued || events["certificate.issued"] != issued {
 		w.t.Errorf("%d issued, %d audited, %d events", issued, audited["certificate.issue"], events["certificate.issued"])
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/cert"
 	"github.com/defenseunicorns/peat-gateway/shared/enrollment"
 	"github.com/defenseunicorns/peat-gateway/shared/event"
+	"github.com/defenseunicorns/peat-gateway/shared/genesis"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -24,16 +25,62 @@ type issueRequest struct {
 	Proof       *proofRequest `json:"proof"`
 }
 
-// enrollRequest is what a node says that wants to be let in.
+// enrollRequest is what a node says that wants to be let in, by a token or by who it
+// is.
 type enrollRequest struct {
-	Token     enrollment.TokenText `json:"token"`
+	Token     enrollment.TokenText `json:"token,omitempty"`
+	Identity  *identityRequest     `json:"identity,omitempty"`
+	Challenge string               `json:"challenge,omitempty"`
+	Wants     *wantsRequest        `json:"wants,omitempty"`
 	PublicKey string               `json:"public_key"`
 	NodeID    string               `json:"node_id"`
 	Proof     *proofRequest        `json:"proof"`
 }
 
+// identityRequest is a proof of identity: one of token, saml and client_certificate.
+type identityRequest struct {
+	Provider          string               `json:"provider_id,omitempty"` // which it is of, where it does not say so itself
+	Token             enrollment.TokenText `json:"token,omitempty"`
+	SAML              string               `json:"saml,omitempty"` // base64
+	ClientCertificate bool                 `json:"client_certificate,omitempty"`
+}
+
+// wantsRequest is what a node would like. A policy may look at it.
+type wantsRequest struct {
+	Tier        string   `json:"tier,omitempty"`
+	Permissions []string `json:"permissions,omitempty"`
+}
+
+type challengeWire struct {
+	Nonce     string    `json:"nonce"`
+	ExpiresAt time.Time `json:"expires_at"`
+	MeshID    string    `json:"mesh_id"`
+}
+
+// credentialsWire is what members of a formation share. It is for the node alone.
+type credentialsWire struct {
+	MeshName  string                  `json:"mesh_name"`
+	MeshID    string                  `json:"mesh_id"`
+	Secret    string                  `json:"formation_secret"` // base64
+	Authority string                  `json:"authority_public_key"`
+	Policy    tenant.EnrollmentPolicy `json:"enrollment_policy"`
+	Encoded   string                  `json:"encoded"` // all of it as peat-mesh has it, in base64
+}
+
+func wireCredentials(c *genesis.Credentials) (*credentialsWire, error) {
+	encoded, err := c.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return &credentialsWire{
+		MeshName: c.Name, MeshID: c.MeshID, Secret: base64.StdEncoding.EncodeToString(c.FormationSecret[:]),
+		Authority: hex.EncodeToString(c.AuthorityPublicKey), Policy: c.Policy, Encoded: base64.StdEncoding.EncodeToString(encoded),
+	}, nil
+}
+
 type renewRequest struct {
-	Proof *proofRequest `json:"proof"`
+	Proof    *proofRequest    `json:"proof"`
+	Identity *identityRequest `json:"identity,omitempty"`
 }
 
 type revokeRequest struct {
@@ -74,6 +121,8 @@ type certificateWire struct {
 	RevokedAt   *time.Time         `json:"revoked_at,omitempty"`
 	RevokedBy   string             `json:"revoked_by,omitempty"`
 	Reason      string             `json:"reason,omitempty"`
+	// Credentials are only in the answer to the node that was let in.
+	Credentials *credentialsWire `json:"credentials,omitempty"`
 }
 
 func wireCertificate(c authority.Certificate, now time.Time) (certificateWire, error) {

@@ -13,7 +13,8 @@
 //	audit.go       the audit trail: who looks at which, search
 //	export.go      a trail as lines that can be checked without the gateway
 //	heads.go       linking and signing
-//	rule.go        the rules by which nodes are let in: save, versions, rollback
+//	rule.go        the rules by which nodes are let in: show, save, roll back
+//	versions.go    what they said before, and what was changed
 //	lab.go         what rules decide and would decide, and why
 //	wire.go        the JSON of all; policywire.go that of rules and the lab
 //
@@ -33,6 +34,7 @@ import (
 	"github.com/defenseunicorns/peat-gateway/shared/identity/providers"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/bus"
+	"github.com/defenseunicorns/peat-gateway/shared/platform/rate"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/token"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
@@ -59,6 +61,7 @@ type Deps struct {
 type Function struct {
 	Deps
 	exchanges, refusals minute
+	knocks              *rate.Limit
 }
 
 // New returns the function, ready.
@@ -66,7 +69,7 @@ func New(d Deps) *Function {
 	if d.Prover == nil && d.Providers != nil {
 		d.Prover = d.Providers
 	}
-	return &Function{Deps: d}
+	return &Function{Deps: d, knocks: rate.New(samlPerMinute)}
 }
 
 // Routes are the doors.

@@ -28,6 +28,31 @@ func (f *Function) samlRoutes() []web.Route {
 	}
 }
 
+// samlPerMinute is how often an address may begin a sign-in or bring a response: each
+// takes a signature.
+const samlPerMinute = 60
+
+// knock counts what anybody can cause. The addresses of one IPv6 network of a customer
+// are one.
+func (f *Function) knock(r *http.Request) error {
+	a := web.Address(r.Context())
+	if !a.IsValid() {
+		return nil
+	}
+	bits := a.BitLen()
+	if a.Is6() {
+		bits = 64
+	}
+	network, err := a.Prefix(bits)
+	if err != nil {
+		return nil
+	}
+	if wait := f.knocks.Take(network.String(), f.Now()); wait > 0 {
+		return fault.RetryIn(fault.Exhausted.New("too many sign-ins from this address"), wait)
+	}
+	return nil
+}
+
 // maxChallenge bounds a challenge that a sign-in is for.
 const maxChallenge = 512
 
@@ -80,6 +105,9 @@ func (f *Function) samlSignIn(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := f.knock(r); err != nil {
+		return err
+	}
 	challenge := r.URL.Query().Get("challenge")
 	if challenge == "" || len(challenge) > maxChallenge {
 		return fault.Invalid.New("challenge is missing or longer than %d bytes", maxChallenge)
@@ -114,6 +142,9 @@ func (f *Function) withSAML(ctx context.Context, p identity.Provider, fn func(*s
 func (f *Function) samlResponse(w http.ResponseWriter, r *http.Request) error {
 	p, err := f.samlProvider(r, false)
 	if err != nil {
+		return err
+	}
+	if err := f.knock(r); err != nil {
 		return err
 	}
 	response, err := readSAMLResponse(r)

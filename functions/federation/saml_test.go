@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity/saml"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/saml/samltest"
@@ -162,5 +163,36 @@ func TestSAMLKeyIsReplaced(t *testing.T) {
 	block, _ := pem.Decode([]byte(after.Config["sp_certificate_pem"].(string)))
 	if !strings.Contains(told, base64.StdEncoding.EncodeToString(block.Bytes)) {
 		t.Errorf("the provider is told of another certificate: %s", told)
+	}
+}
+
+// TestSAMLKnocks: who does not stop is told to, and others are not.
+func TestSAMLKnocks(t *testing.T) {
+	w := newSAMLWorld(t)
+	knock := func(from string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("POST", w.base+"/acs", strings.NewReader("SAMLResponse=PHNjcmlwdD4="))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.RemoteAddr = from
+		out := httptest.NewRecorder()
+		w.ServeHTTP(out, r)
+		return out
+	}
+	for i := range 60 {
+		if got := knock("192.0.2.7:4321"); got.Code != http.StatusUnauthorized {
+			t.Fatalf("the %dth: %d %s", i+1, got.Code, got.Body)
+		}
+	}
+	if got := knock("192.0.2.7:4322"); got.Code != http.StatusTooManyRequests || got.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %s", got.Code, got.Body)
+	}
+	if got := knock("192.0.2.8:4321"); got.Code != http.StatusUnauthorized {
+		t.Errorf("another address: %d %s", got.Code, got.Body)
+	}
+	if got := w.knock("GET", w.base+"/metadata", nil); got.Code != http.StatusOK {
+		t.Errorf("metadata: %d", got.Code)
+	}
+	w.now = w.now.Add(time.Minute)
+	if got := knock("192.0.2.7:4323"); got.Code != http.StatusUnauthorized {
+		t.Errorf("a minute later: %d %s", got.Code, got.Body)
 	}
 }

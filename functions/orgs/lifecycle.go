@@ -196,7 +196,9 @@ func (f *Function) onPing(ctx context.Context, _ cloudevents.Event) error {
 	for _, key := range left {
 		err = errors.Join(err, f.sweep(ctx, key, until))
 	}
-	return errors.Join(err, f.Store.InTx(ctx, func(tx *store.Tx) error { return tx.ForgetClaims(ctx, f.Now()) }))
+	return errors.Join(err, f.Store.InTx(ctx, func(tx *store.Tx) error {
+		return errors.Join(tx.ForgetClaims(ctx, f.Now()), tx.ForgetChallenges(ctx, f.Now()))
+	}))
 }
 
 // Bounds of one sweep: what it does not get done, the next does.

@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -60,25 +61,13 @@ func (f *Function) postTicket(w http.ResponseWriter, r *http.Request) error {
 	if err := web.ReadOptionalJSON(r, &in); err != nil {
 		return err
 	}
-	life := defaultTicketLife
-	if in.TTLSeconds != 0 {
-		life = time.Duration(in.TTLSeconds) * time.Second
-	}
-	switch {
-	case in.TTLSeconds < 0 || in.TTLSeconds > int(maxTicketLife/time.Second):
-		return invalidField("ttl_seconds", "must be between 1 and 86400")
-	case len(in.PeerID) > maxPeerIDBytes || strings.ContainsRune(in.PeerID, 0):
-		return invalidField("peer_id", "must have at most 256 bytes and no NUL")
-	}
-	secret := make([]byte, 32)
-	if _, err := io.ReadFull(f.Random, secret); err != nil {
+	life, err := in.life()
+	if err != nil {
 		return err
 	}
-	text := ticketPrefix + base64.RawURLEncoding.EncodeToString(secret)
-	now := store.Precise(f.Now())
-	ticket := store.Ticket{
-		Org: key.Org, App: key.App, ID: ulid.MustNew(ulid.Timestamp(now), ulid.DefaultEntropy()).String(),
-		Hash: hashTicket(text), PeerID: in.PeerID, CreatedAt: now, ExpiresAt: now.Add(life),
+	text, ticket, err := f.newTicket(key, in.PeerID, life)
+	if err != nil {
+		return err
 	}
 	err = f.Store.InTx(r.Context(), func(tx *store.Tx) error {
 		formation, err := tx.Formation(r.Context(), key)
@@ -88,17 +77,48 @@ func (f *Function) postTicket(w http.ResponseWriter, r *http.Request) error {
 		if err := formation.State.MustBe(tenant.Active); err != nil {
 			return err
 		}
-		if err := tx.CreateTicket(r.Context(), ticket); err != nil {
-			return err
-		}
-		entry := f.audit(r, key, "ticket.create", ticket.ID)
-		entry.Detail = map[string]any{"after": map[string]any{"peer_id": ticket.PeerID, "expires_at": ticket.ExpiresAt}}
-		return tx.AppendAudit(r.Context(), entry)
+		return f.keepTicket(r.Context(), tx, ticket, f.audit(r, key, "ticket.create", ticket.ID))
 	})
 	if err != nil {
 		return err
 	}
 	return web.WriteJSON(w, http.StatusCreated, issuedTicket{ticket.ID, text, f.syncURL(r, key, text), ticket.ExpiresAt})
+}
+
+// life checks a request and returns how long its ticket is to be good for.
+func (in ticketRequest) life() (time.Duration, error) {
+	switch {
+	case in.TTLSeconds < 0 || in.TTLSeconds > int(maxTicketLife/time.Second):
+		return 0, invalidField("ttl_seconds", "must be between 1 and 86400")
+	case len(in.PeerID) > maxPeerIDBytes || strings.ContainsRune(in.PeerID, 0):
+		return 0, invalidField("peer_id", "must have at most 256 bytes and no NUL")
+	case in.TTLSeconds == 0:
+		return defaultTicketLife, nil
+	}
+	return time.Duration(in.TTLSeconds) * time.Second, nil
+}
+
+// newTicket makes a ticket and its text.
+func (f *Function) newTicket(key tenant.Key, peer string, life time.Duration) (string, store.Ticket, error) {
+	secret := make([]byte, 32)
+	if _, err := io.ReadFull(f.Random, secret); err != nil {
+		return "", store.Ticket{}, err
+	}
+	text := ticketPrefix + base64.RawURLEncoding.EncodeToString(secret)
+	now := store.Precise(f.Now())
+	return text, store.Ticket{
+		Org: key.Org, App: key.App, ID: ulid.MustNew(ulid.Timestamp(now), ulid.DefaultEntropy()).String(),
+		Hash: hashTicket(text), PeerID: peer, CreatedAt: now, ExpiresAt: now.Add(life),
+	}, nil
+}
+
+// keepTicket keeps a ticket with its entry.
+func (f *Function) keepTicket(ctx context.Context, tx *store.Tx, t store.Ticket, entry store.Audit) error {
+	if err := tx.CreateTicket(ctx, t); err != nil {
+		return err
+	}
+	entry.Detail = map[string]any{"after": map[string]any{"peer_id": t.PeerID, "expires_at": t.ExpiresAt}}
+	return tx.AppendAudit(ctx, entry)
 }
 
 // syncURL is where a peer connects: what the operator says we are called, or

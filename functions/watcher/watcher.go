@@ -145,6 +145,8 @@ func (f *Function) Routes() []web.Route {
 		{Pattern: "GET " + tickets, Need: web.Viewer, Handle: f.listTickets},
 		{Pattern: "DELETE " + tickets + "/{ticket}", Need: web.OrgAdmin, Handle: f.deleteTicket},
 		// The ticket in the URL is judged by the handler.
+		// A node asks for its own; the proof is in the request.
+		{Pattern: "POST " + tickets + "/node", Need: web.Anyone, Handle: f.postNodeTicket},
 		{Pattern: "GET /orgs/{org}/formations/{app}/sync", Need: web.Anyone, Handle: f.getSync, Stream: true},
 	}
 }

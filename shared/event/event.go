@@ -50,6 +50,8 @@ const (
 	CertificateRevokedType = prefix + "certificate.revoked" + version
 	AuthorityChangedType   = prefix + "authority.changed" + version
 
+	EnrollmentDecidedType = prefix + "enrollment.decided" + version
+
 	AuditLinkedType   = prefix + "audit.linked" + version
 	AuditRecordedType = prefix + "audit.recorded" + version
 
@@ -66,7 +68,7 @@ func Types() []string {
 		LogAppendedType, DocumentChangedType, ChangeSkippedType,
 		SinkTestType, SinkCreatedType, SinkChangedType, SinkResumedType, SinkDeletedType,
 		DeadLetterParkedType, DeadLetterRedriveType,
-		CertificateIssuedType, CertificateRenewedType, CertificateRevokedType, AuthorityChangedType,
+		CertificateIssuedType, CertificateRenewedType, CertificateRevokedType, AuthorityChangedType, EnrollmentDecidedType,
 		AuditLinkedType, AuditRecordedType,
 	}
 }

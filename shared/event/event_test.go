@@ -69,6 +69,10 @@ func every() map[string]cloudevents.Event {
 		event.AuthorityChangedType: event.Authority(event.AuthorityData{
 			Org: "acme", App: "logistics", Authority: "01AUTHORITY", PublicKey: "ef", State: "active",
 		}, now),
+		event.EnrollmentDecidedType: event.EnrollmentDecided(event.EnrollmentData{
+			Org: "acme", App: "logistics", Outcome: event.EnrollmentApproved, NodeID: "alpha-1", PublicKey: "ab", Rule: "policy:contractors",
+			Provider: "01PROVIDER", Enrollment: "01ENROLLMENT", Serial: "cd",
+		}, now),
 		event.AuditLinkedType:   event.AuditLinked("acme", now),
 		event.AuditRecordedType: recorded(),
 	}

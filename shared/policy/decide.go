@@ -76,7 +76,7 @@ func (p *Policy) decide(claims identity.Claims, r Request, now time.Time, all bo
 	d.Allowed = true
 	d.Grant = allows.grant
 	if allows.Grant != nil {
-		d.Credentials, d.Review = allows.Grant.Credentials, allows.Grant.Review
+		d.Credentials, d.Review, d.RefreshAfter = allows.Grant.Credentials, allows.Grant.Review, allows.Grant.refreshAfter()
 	}
 	// Whoever is a member already was agreed to.
 	d.Review = (d.Review || r.Enrollment == tenant.Strict) && !r.Renewal

@@ -21,8 +21,6 @@ const (
 	MaxTests         = 500 // of the document and its rules together
 	MaxNames         = 50  // of formations, providers or claims in one rule
 	maxNameBytes     = 128
-	maxGlobBytes     = 256
-	maxProviderBytes = 128
 )
 
 // How long what a rule gives may be good for.
@@ -71,8 +69,11 @@ type Grant struct {
 	Tier        string   `json:"tier,omitempty"`
 	Permissions []string `json:"permissions,omitzero"` // absent: the standard ones; empty: none
 	MaxValidity string   `json:"max_validity,omitempty"`
-	Credentials bool     `json:"credentials,omitempty"`
-	Review      bool     `json:"review,omitempty"`
+	// RefreshAfter is for how long certificates are renewed before the provider has to
+	// vouch again; absent: until the identity's session ends.
+	RefreshAfter string `json:"refresh_after,omitempty"`
+	Credentials  bool   `json:"credentials,omitempty"`
+	Review       bool   `json:"review,omitempty"`
 }
 
 // Test is what a policy promises of one case.
@@ -178,7 +179,20 @@ func (g *Grant) parse() (enrollment.Grant, time.Duration, []fault.Field) {
 	if !ok {
 		wrong = append(wrong, fault.Field{Pointer: "/max_validity", Detail: "must be a duration from 1m to 8784h, such as 24h"})
 	}
+	if _, ok := validity(g.RefreshAfter); !ok {
+		wrong = append(wrong, fault.Field{Pointer: "/refresh_after", Detail: "must be a duration from 1m to 8784h, such as 168h"})
+	}
 	return out, d, wrong
+}
+
+// refreshAfter is the grant's RefreshAfter, which is known to be right; zero if it is
+// absent.
+func (g *Grant) refreshAfter() time.Duration {
+	if g.RefreshAfter == "" {
+		return 0
+	}
+	d, _ := validity(g.RefreshAfter)
+	return d
 }
 
 // parseID reads a rule's id.

@@ -51,10 +51,13 @@ type Decision struct {
 	FormationVersion int64 // of the formation's own; 0 if it has none
 
 	// What is given, if it is allowed.
-	Grant       enrollment.Grant
-	Validity    time.Duration // never longer than the identity's session
-	Credentials bool          // whether the formation's credentials go with the certificate
-	Review      bool          // whether an administrator must agree first
+	Grant    enrollment.Grant
+	Validity time.Duration // never longer than the identity's session
+	// RefreshAfter is for how long certificates are renewed before the provider has to
+	// vouch again; zero: until the identity's session ends.
+	RefreshAfter time.Duration
+	Credentials  bool // whether the formation's credentials go with the certificate
+	Review       bool // whether an administrator must agree first
 
 	Reasons []Reason // of each rule that was looked at, in order
 }

@@ -133,6 +133,15 @@ func (s queries) Certificate(ctx context.Context, key tenant.Key, serial string)
 	return c, one(err, "no certificate %q", serial)
 }
 
+// NewestOf returns the newest certificate of a key under the node id that it has now;
+// fault.NotFound if it has none, as after a revocation.
+func (s queries) NewestOf(ctx context.Context, key tenant.Key, subject []byte) (authority.Certificate, error) {
+	c, err := scanCertificate(s.of(key.Org).QueryRowContext(ctx, `SELECT `+certificateColumns+` FROM certificates
+		WHERE org_id = $1 AND app_id = $2 AND node_id IN (SELECT n.node_id FROM nodes n WHERE n.org_id = $1 AND n.app_id = $2 AND n.subject = $3)
+			AND subject = $3 ORDER BY number DESC LIMIT 1`, key.Org, key.App, subject))
+	return c, one(err, "no certificate of this key")
+}
+
 // CertificatesOfNode returns up to limit certificates of a node id and a key, the
 // newest first.
 func (s queries) CertificatesOfNode(ctx context.Context, key tenant.Key, node string, subject []byte, limit int) ([]authority.Certificate, error) {

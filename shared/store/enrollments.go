@@ -126,9 +126,9 @@ func (tx *Tx) DecideApplication(ctx context.Context, a enrollment.Application) e
 	return affected(res, err, fault.Conflict, "the enrollment was decided already")
 }
 
-// SetApplicationSecret changes what a node polls with.
-func (tx *Tx) SetApplicationSecret(ctx context.Context, key tenant.Key, id string, hash []byte) error {
-	res, err := tx.of(key.Org).ExecContext(ctx, `UPDATE enrollments SET secret = $4 WHERE org_id = $1 AND app_id = $2 AND enrollment_id = $3`,
-		key.Org, key.App, id, hash)
+// SetApplicationSecret changes what a node polls with, as it asked by a newer proof.
+func (tx *Tx) SetApplicationSecret(ctx context.Context, key tenant.Key, id string, hash []byte, proved time.Time) error {
+	res, err := tx.of(key.Org).ExecContext(ctx, `UPDATE enrollments SET secret = $4, proved_at = $5 WHERE org_id = $1 AND app_id = $2 AND enrollment_id = $3`,
+		key.Org, key.App, id, hash, micros(proved))
 	return affected(res, err, fault.NotFound, "no enrollment %q", id)
 }

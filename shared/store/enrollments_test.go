@@ -79,9 +79,11 @@ func testApplications(t *testing.T, s *store.Store) {
 	_, err = s.Applications(ctx, stranger, "", now, "", 10)
 	wantFault(t, err, fault.NotFound)
 
-	inTx(t, s, func(tx *store.Tx) error { return tx.SetApplicationSecret(ctx, key, "a3", []byte("other")) })
-	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error { return tx.SetApplicationSecret(ctx, stranger, "a3", []byte("other")) }), fault.NotFound)
-	third.Secret = []byte("other")
+	inTx(t, s, func(tx *store.Tx) error {
+		return tx.SetApplicationSecret(ctx, key, "a3", []byte("other"), store.Precise(now.Add(time.Second)))
+	})
+	wantFault(t, s.InTx(ctx, func(tx *store.Tx) error { return tx.SetApplicationSecret(ctx, stranger, "a3", []byte("other"), now) }), fault.NotFound)
+	third.Secret, third.ProvedAt = []byte("other"), store.Precise(now.Add(time.Second))
 
 	for id, standing := range map[string]enrollment.Standing{"a1": enrollment.Accepted, "a2": enrollment.Rejected} {
 		var a enrollment.Application

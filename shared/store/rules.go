@@ -37,12 +37,18 @@ func (s queries) Policy(ctx context.Context, org tenant.OrgID) (policy.Document,
 	return v.Document, err
 }
 
+// latestOfBoth selects from the newest version of an organization's rules and of a
+// formation's own: one step into the index for each, for this is asked with every
+// decision.
+func latestOfBoth(columns string) string {
+	one := `SELECT * FROM (SELECT ` + columns + ` FROM policies WHERE org_id = $1 AND scope = `
+	return one + `'' ORDER BY version DESC LIMIT 1) o UNION ALL ` + one + `$2 ORDER BY version DESC LIMIT 1) f`
+}
+
 // PolicyFor returns the rules that decide on a formation's nodes, of its organization
 // and its own, and their digests; each is zero if there are none.
 func (s queries) PolicyFor(ctx context.Context, key tenant.Key) (policy.Sources, error) {
-	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT p.scope, p.digest, `+policyColumns+` FROM policies p
-		WHERE p.org_id = $1 AND (p.scope = '' OR p.scope = $2)
-			AND p.version = (SELECT max(q.version) FROM policies q WHERE q.org_id = p.org_id AND q.scope = p.scope)`, key.Org, key.App)
+	rows, err := s.of(key.Org).QueryContext(ctx, latestOfBoth(`scope, digest, `+policyColumns), key.Org, key.App)
 	type scoped struct {
 		scope tenant.AppID
 		policy.Source
@@ -71,9 +77,7 @@ func (s scanner) Scan(dest ...any) error { return s(dest...) }
 
 // PolicyDigests is PolicyFor of the digests alone.
 func (s queries) PolicyDigests(ctx context.Context, key tenant.Key) (policy.Sources, error) {
-	rows, err := s.of(key.Org).QueryContext(ctx, `SELECT p.scope, p.digest, p.version FROM policies p
-		WHERE p.org_id = $1 AND (p.scope = '' OR p.scope = $2)
-			AND p.version = (SELECT max(q.version) FROM policies q WHERE q.org_id = p.org_id AND q.scope = p.scope)`, key.Org, key.App)
+	rows, err := s.of(key.Org).QueryContext(ctx, latestOfBoth(`scope, digest, version`), key.Org, key.App)
 	out := policy.Sources{App: key.App}
 	_, err = collect(rows, err, func(r row) (struct{}, error) {
 		var scope tenant.AppID

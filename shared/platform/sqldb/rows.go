@@ -80,11 +80,13 @@ func (db *DB) Table(first int, columns []Column, rows [][]any) (string, []any) {
 	return `(` + out.String() + `) AS v`, args
 }
 
-// arrays are rows as arrays, one for each column.
+// arrays are rows as arrays, one for each column. They stand in subqueries, where the
+// planner does not see how long they are: it would else plan anew each time, which
+// costs more than the statement.
 func arrays(first int, columns []Column, rows [][]any) (string, []any) {
 	parts, args := make([]string, len(columns)), make([]any, len(columns))
 	for i, c := range columns {
-		parts[i] = fmt.Sprintf(`$%d::%s[]`, first+i, c.Type)
+		parts[i] = fmt.Sprintf(`(SELECT $%d::%s[])`, first+i, c.Type)
 		args[i] = array(c.Type, rows, i)
 	}
 	return `unnest(` + strings.Join(parts, `, `) + `)`, args
