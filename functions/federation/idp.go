@@ -10,6 +10,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
@@ -95,8 +96,15 @@ func (f *Function) postProvider(w http.ResponseWriter, r *http.Request) error {
 	}); err != nil {
 		return err
 	}
+	f.announce(org)
 	w.Header().Set("Location", r.URL.EscapedPath()+"/"+p.ID)
 	return f.showProvider(w, http.StatusCreated, p)
+}
+
+// announce says that an organization's providers are others now.
+func (f *Function) announce(org tenant.OrgID) {
+	f.Providers.Forget(org)
+	f.Notify()
 }
 
 // take makes a configuration that was checked the provider's, its secrets sealed.
@@ -247,7 +255,7 @@ func (f *Function) changeProvider(w http.ResponseWriter, r *http.Request, before
 	}); err != nil {
 		return err
 	}
-	f.Providers.Forget(after.Org)
+	f.announce(after.Org)
 	return f.showProvider(w, http.StatusOK, after)
 }
 
@@ -287,11 +295,11 @@ func (f *Function) deleteProvider(w http.ResponseWriter, r *http.Request) error 
 	}); err != nil {
 		return err
 	}
-	f.Providers.Forget(p.Org)
+	f.announce(p.Org)
 	return web.NoContent(w)
 }
 
-// noteProvider writes the audit entry of an act on a provider, as it was before and is
+// noteProvider writes the audit entry and the event of an act on a provider, as it was before and is
 // after; either is nil if there was or is none.
 func (f *Function) noteProvider(tx *store.Tx, r *http.Request, before, after *identity.Provider, action string) error {
 	p := after
@@ -305,7 +313,17 @@ func (f *Function) noteProvider(tx *store.Tx, r *http.Request, before, after *id
 	if after != nil {
 		detail["after"] = toldProvider(*after)
 	}
-	return tx.AppendAudit(r.Context(), f.act(r, p.Org, "identity_provider."+action, p.ID, detail))
+	if err := tx.AppendAudit(r.Context(), f.act(r, p.Org, "identity_provider."+action, p.ID, detail)); err != nil {
+		return err
+	}
+	eventType := event.ProviderChangedType
+	switch {
+	case before == nil:
+		eventType = event.ProviderCreatedType
+	case after == nil:
+		eventType = event.ProviderDeletedType
+	}
+	return tx.Enqueue(r.Context(), event.Provider(eventType, event.ProviderData{Org: p.Org, Provider: p.ID, Kind: string(p.Kind), Enabled: p.Enabled}, f.Now()))
 }
 
 // toldProvider is what the audit trail says of a provider. Its secrets are in an
