@@ -173,7 +173,7 @@ func benchCapture(b *testing.B, t *table, env []string) {
 	select {
 	case <-done:
 	case <-time.After(2 * time.Minute):
-		b.Fatalf("not all changes were acknowledged; the session: %v", s.ended)
+		b.Fatalf("not all changes were acknowledged; the session: %v", s.ended())
 	}
 	took := time.Since(begin)
 	n := documents * changes
