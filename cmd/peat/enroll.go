@@ -3,30 +3,25 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
-	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/shared/identity/deviceflow"
 	"github.com/defenseunicorns/peat-gateway/shared/node"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/env"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
-const enrollUsage = `peat enroll --gateway URL --org ORGANIZATION --app FORMATION --mesh-id ID --dir DIR [FLAGS]
+const enrollUsage = `peat enroll --gateway URL --org ORGANIZATION --app FORMATION --dir DIR [FLAGS]
 
 gets a node its certificate and keeps it, with the node's key, in DIR. Done again, it renews the certificate if it
-is time, and does nothing if not; with --watch it stays and does so as long as it runs. What the node shows is
-in a file, which is read anew each time; - is the standard input.
+is time, and does nothing if not; with --watch it stays and does so as long as it runs. What the node shows, one of
+the following, is in a file, which is read anew each time; - is the standard input.
 It ends with 0 if the certificate is good, 3 if the gateway refuses and would again, and 1 for everything else.
 
 `
@@ -41,7 +36,12 @@ type enrollCommand struct {
 	authorities                      []ed25519.PublicKey
 	watch                            bool
 
-	tokenFile string
+	tokenFile                          string
+	oidcFile, provider                 string
+	issuer, clientID, clientSecretFile string
+	audience, scopes                   string
+	samlFile, samlSignIn               string
+	clientCert, clientKey              string
 
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -92,7 +92,7 @@ func (c *enrollCommand) parse(args []string) error {
 	flags.StringVar(&c.gateway, "gateway", "", "`address` of the gateway, https unless it is on this machine")
 	flags.StringVar(&c.org, "org", "", "the `organization`")
 	flags.StringVar(&c.app, "app", "", "the `formation`")
-	flags.StringVar(&c.mesh, "mesh-id", "", "the formation's mesh `id`")
+	flags.StringVar(&c.mesh, "mesh-id", "", "the formation's mesh `id`, if it is not to be taken from the gateway")
 	flags.StringVar(&c.id, "node-id", "", "the node's `name` in the mesh (default: the name of this machine)")
 	flags.StringVar(&c.dir, "dir", "", "`folder` for the key and the certificate")
 	flags.StringVar(&c.ca, "ca", "", "`file` with the authorities, PEM, that vouch for the gateway, instead of this machine's")
@@ -106,13 +106,24 @@ func (c *enrollCommand) parse(args []string) error {
 	})
 	flags.BoolVar(&c.watch, "watch", false, "stay, and renew the certificate whenever it is time")
 	flags.StringVar(&c.tokenFile, "token-file", "", "show the enrollment token in this `file`; PEAT_ENROLLMENT_TOKEN holds one, too")
+	flags.StringVar(&c.oidcFile, "oidc-token-file", "", "show the token of an OpenID provider, or an opaque one, in this `file`; PEAT_OIDC_TOKEN holds one, too")
+	flags.StringVar(&c.issuer, "device-flow", "", "have somebody sign in elsewhere for this node, at the OpenID provider with this `issuer`")
+	flags.StringVar(&c.clientID, "client-id", "", "for --device-flow: the `client` that the node is at the provider")
+	flags.StringVar(&c.clientSecretFile, "client-secret-file", "", "for --device-flow: `file` with the client's secret, if it has one; PEAT_OIDC_CLIENT_SECRET holds one, too")
+	flags.StringVar(&c.audience, "audience", "", "for --device-flow: whom the token is for, where the provider wants to be `told`")
+	flags.StringVar(&c.scopes, "scopes", "", "for --device-flow: `scopes` to ask for, a space between them")
+	flags.StringVar(&c.samlFile, "saml-file", "", "show the SAML response in this `file`, as XML or in base64")
+	flags.StringVar(&c.samlSignIn, "saml-sign-in", "", "for --saml-file: print where somebody signs in at this `provider` of the organization, and wait for the file")
+	flags.StringVar(&c.clientCert, "client-cert", "", "show the client certificate in this `file`, PEM, with its chain")
+	flags.StringVar(&c.clientKey, "client-key", "", "`file` with its key, PEM")
+	flags.StringVar(&c.provider, "provider", "", "`id` of the identity provider at the gateway, where what is shown does not tell")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("what is %q?", flags.Arg(0))
 	}
-	for name, value := range map[string]string{"gateway": c.gateway, "org": c.org, "app": c.app, "mesh-id": c.mesh, "dir": c.dir} {
+	for name, value := range map[string]string{"gateway": c.gateway, "org": c.org, "app": c.app, "dir": c.dir} {
 		if value == "" {
 			return fmt.Errorf("--%s is missing; --help shows what there is", name)
 		}
@@ -135,11 +146,11 @@ func (c *enrollCommand) node() (*node.Node, error) {
 			return nil, fmt.Errorf("--node-id is missing, and this machine has no name: %w", err)
 		}
 	}
+	key := tenant.Key{Org: org, App: app}
 	transport, err := c.transport()
 	if err != nil {
 		return nil, err
 	}
-	key := tenant.Key{Org: org, App: app}
 	client, err := node.NewClient(c.gateway, key, transport)
 	if err != nil {
 		return nil, fmt.Errorf("--gateway %w", err)
@@ -148,7 +159,7 @@ func (c *enrollCommand) node() (*node.Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--dir: %w", err)
 	}
-	showing, err := c.showing()
+	showing, err := c.showing(key)
 	if err != nil {
 		return nil, err
 	}
@@ -156,80 +167,6 @@ func (c *enrollCommand) node() (*node.Node, error) {
 		Client: client, Folder: folder, Key: key, ID: c.id, MeshID: c.mesh, Authorities: c.authorities, Show: showing,
 		Random: mathrand.Float64, Now: time.Now, Wait: deviceflow.Sleep, Say: c.stderr,
 	}, nil
-}
-
-func (c *enrollCommand) transport() (http.RoundTripper, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.ca != "" {
-		text, err := os.ReadFile(c.ca)
-		if err != nil {
-			return nil, fmt.Errorf("--ca: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("--ca: %s holds no certificate", c.ca)
-		}
-	}
-	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: 64 << 10,
-		// Between two renewals a connection only grows old.
-		DisableKeepAlives: true,
-	}, nil
-}
-
-// maxSecret is longer than anything that is shown.
-const maxSecret = 64 << 10
-
-// showing says what the node shows; nil: nothing.
-func (c *enrollCommand) showing() (node.Showing, error) {
-	if c.tokenFile == "" && os.Getenv("PEAT_ENROLLMENT_TOKEN") == "" {
-		return nil, nil
-	}
-	read := c.secret(c.tokenFile, "PEAT_ENROLLMENT_TOKEN")
-	return node.ShowFunc(func(context.Context) (node.Shown, error) {
-		text, err := read()
-		return node.Shown{Token: env.NewSecret(text)}, err
-	}), nil
-}
-
-// secret returns what reads a secret: each time from its file, once from the
-// standard input, or from the environment. None is ever an argument, where every
-// user of the machine could see it.
-func (c *enrollCommand) secret(path, variable string) func() (string, error) {
-	var once string
-	return func() (string, error) {
-		switch {
-		case path == "":
-			return os.Getenv(variable), nil
-		case path == "-" && once != "":
-			return once, nil
-		case path == "-":
-			text, err := readSecret(c.stdin, "the standard input")
-			once = text
-			return text, err
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return "", err
-		}
-		defer func() { _ = f.Close() }()
-		return readSecret(f, path)
-	}
-}
-
-func readSecret(r io.Reader, name string) (string, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxSecret+1))
-	switch {
-	case err != nil:
-		return "", err
-	case len(text) > maxSecret:
-		return "", fmt.Errorf("%s is too long for what it should hold", name)
-	}
-	secret := strings.TrimSpace(string(text))
-	if secret == "" {
-		return "", fmt.Errorf("%s is empty", name)
-	}
-	return secret, nil
 }
 
 // show says what the node has now.

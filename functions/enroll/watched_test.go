@@ -60,7 +60,7 @@ func (w *world) member(line *down, id string) *watched {
 			return errors.Join(ctx.Err(), out.meanwhile())
 		},
 	}
-	out.node.Show = member.ShowFunc(func(context.Context) (member.Shown, error) {
+	out.node.Show = member.ShowFunc(func(context.Context, string) (member.Shown, error) {
 		out.shown++
 		return member.Shown{Token: env.NewSecret(w.entry(fmt.Sprint(id, "-", out.shown), 1))}, nil
 	})
@@ -192,6 +192,54 @@ func (w *world) get1() string {
 	return items[0].Serial
 }
 
+// TestNodeWaitsForAnAdministrator: it asks until somebody has decided, also after it
+// was started again, and shows nothing twice.
+func TestNodeWaitsForAnAdministrator(t *testing.T) {
+	for name, tc := range map[string]struct {
+		decide  string
+		refused bool
+		says    string
+	}{
+		"who approves": {"approve", false, "waiting for an administrator"},
+		"who denies":   {"deny", true, `an administrator has denied the enrollment: "seen at the gate"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t).strict()
+			n := w.member(&down{}, "truck-7")
+			n.meanwhile = func() error {
+				if len(n.waited) < 3 {
+					return nil
+				}
+				return enough
+			}
+			if _, err := n.node.Ready(t.Context()); !errors.Is(err, enough) {
+				t.Fatalf("nobody has decided, and it ends with %v", err)
+			}
+			a, err := n.node.Folder.Application()
+			if err != nil || a == nil {
+				t.Fatalf("it waits for %v, %v", a, err)
+			}
+			n.meanwhile = func() error {
+				w.decide(waiting{ID: a.ID}, tc.decide, 200)
+				return nil
+			}
+			c, err := n.node.Ready(t.Context())
+			if tc.refused != errors.Is(err, member.ErrRefused) || !tc.refused && err != nil {
+				t.Fatalf("it ends with %v", err)
+			}
+			if said := n.said.String() + fmt.Sprint(err); !strings.Contains(said, tc.says) || n.shown != 1 {
+				t.Errorf("it showed %d tokens, and said %s", n.shown, said)
+			}
+			if a, err := n.node.Folder.Application(); a != nil || err != nil {
+				t.Errorf("it still waits for %v, %v", a, err)
+			}
+			if !tc.refused {
+				w.trusted(node{id: "truck-7", private: n.key()}, c.Certificate)
+			}
+		})
+	}
+}
+
 func TestNodeIsNotTakenIn(t *testing.T) {
 	w := newWorld(t)
 	other := newNode("other", 9)
@@ -199,7 +247,7 @@ func TestNodeIsNotTakenIn(t *testing.T) {
 		change func(*member.Node)
 		want   string
 	}{
-		"by another mesh":      {func(n *member.Node) { n.MeshID = "00000000" }, "is not by this key over this request"},
+		"by another mesh":      {func(n *member.Node) { n.MeshID = "00000000" }, "has the mesh id"},
 		"by another authority": {func(n *member.Node) { n.Authorities = append(n.Authorities, other.public()) }, "something else than was asked for"},
 		"for nothing":          {func(n *member.Node) { n.Show = nil }, "nothing to get one with"},
 	} {

@@ -73,10 +73,24 @@ func prove(p authority.Possession, key ed25519.PrivateKey) proof {
 func hexOf(b []byte) string { return hex.EncodeToString(b) }
 
 type enrollRequest struct {
-	Token     string `json:"token,omitempty"`
-	PublicKey string `json:"public_key"`
-	NodeID    string `json:"node_id"`
-	Proof     proof  `json:"proof"`
+	Token     string        `json:"token,omitempty"`
+	Identity  *identityWire `json:"identity,omitempty"`
+	Challenge string        `json:"challenge,omitempty"`
+	PublicKey string        `json:"public_key"`
+	NodeID    string        `json:"node_id"`
+	Proof     proof         `json:"proof"`
+}
+
+type renewRequest struct {
+	Proof    proof         `json:"proof"`
+	Identity *identityWire `json:"identity,omitempty"`
+}
+
+// Challenge is what a node's proof must answer.
+type Challenge struct {
+	Nonce     string    `json:"nonce"`
+	ExpiresAt time.Time `json:"expires_at"`
+	MeshID    string    `json:"mesh_id"`
 }
 
 // Certificate is what a gateway gives, as far as a node needs to know.
@@ -90,6 +104,14 @@ type Certificate struct {
 	RenewAfter  time.Time `json:"renew_after"`
 	Authority   string    `json:"authority_public_key"`
 	Certificate []byte    `json:"certificate"` // the bytes that peers read
+	// Credentials are what the members of the formation share, where a policy lets the
+	// node have them. They come once, and have a file of their own.
+	Credentials *Credentials `json:"credentials,omitempty"`
+}
+
+// Credentials hold the formation's secret.
+type Credentials struct {
+	Encoded []byte `json:"encoded"` // as peat-mesh has them
 }
 
 func (c Certificate) authority() ed25519.PublicKey {
@@ -100,46 +122,100 @@ func (c Certificate) authority() ed25519.PublicKey {
 	return key
 }
 
-// Enroll asks to be let in.
-func (c *Client) Enroll(ctx context.Context, in enrollRequest) (Certificate, error) {
-	var out Certificate
-	return out, c.post(ctx, "/enroll", in, &out)
+// Challenge asks for one.
+func (c *Client) Challenge(ctx context.Context) (Challenge, error) {
+	var out Challenge
+	_, err := c.call(ctx, http.MethodPost, "/enroll/challenge", "", nil, &out)
+	return out, err
+}
+
+// Enroll asks to be let in: a certificate, or an application for one.
+func (c *Client) Enroll(ctx context.Context, in enrollRequest) (Certificate, *Application, error) {
+	var given json.RawMessage
+	answer, err := c.call(ctx, http.MethodPost, "/enroll", "", in, &given)
+	if err != nil {
+		return Certificate{}, nil, err
+	}
+	if answer.StatusCode != http.StatusAccepted {
+		var out Certificate
+		if err := json.Unmarshal(given, &out); err != nil {
+			return Certificate{}, nil, unreadable(err)
+		}
+		return out, nil, nil
+	}
+	out := Application{after: after(answer)}
+	if err := json.Unmarshal(given, &out); err != nil {
+		return Certificate{}, nil, unreadable(err)
+	}
+	return Certificate{}, &out, nil
+}
+
+// Poll asks what became of an application, and when to ask again.
+func (c *Client) Poll(ctx context.Context, a Application) (answered, time.Duration, error) {
+	var out answered
+	answer, err := c.call(ctx, http.MethodGet, "/enroll/"+url.PathEscape(a.ID), a.Secret, nil, &out)
+	if err != nil {
+		return answered{}, 0, err
+	}
+	return out, after(answer), nil
 }
 
 // Renew asks for the certificate that comes after that of a serial.
-func (c *Client) Renew(ctx context.Context, serial string, p proof) (Certificate, error) {
+func (c *Client) Renew(ctx context.Context, serial string, in renewRequest) (Certificate, error) {
 	var out Certificate
-	return out, c.post(ctx, "/certificates/"+url.PathEscape(serial)+"/renew", map[string]any{"proof": p}, &out)
+	_, err := c.call(ctx, http.MethodPost, "/certificates/"+url.PathEscape(serial)+"/renew", "", in, &out)
+	return out, err
 }
 
-func (c *Client) post(ctx context.Context, path string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
+// call makes a request and reads the answer into out.
+func (c *Client) call(ctx context.Context, method, path, bearer string, in, out any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	req.Header.Set("Content-Type", "application/json")
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the gateway: %w", plain(err))
+		return nil, fmt.Errorf("ask the gateway: %w", plain(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return fmt.Errorf("read the gateway's answer: %w", err)
+		return nil, fmt.Errorf("read the gateway's answer: %w", err)
 	case len(answer) > maxAnswer:
-		return fmt.Errorf("the gateway's answer is longer than %d bytes", maxAnswer)
+		return nil, fmt.Errorf("the gateway's answer is longer than %d bytes", maxAnswer)
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		return problemOf(resp, answer)
+		return nil, problemOf(resp, answer)
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("the gateway's answer cannot be read: %w", err)
+		return nil, unreadable(err)
 	}
-	return nil
+	return resp, nil
+}
+
+func unreadable(err error) error { return fmt.Errorf("the gateway's answer cannot be read: %w", err) }
+
+// after is when the gateway wants to be asked again; 0: it does not say.
+func after(resp *http.Response) time.Duration {
+	seconds, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // plain takes the address out of an error: it is known, and long.
@@ -180,10 +256,7 @@ func (p *Problem) Is(target error) bool {
 }
 
 func problemOf(resp *http.Response, body []byte) error {
-	p := &Problem{Status: resp.StatusCode}
-	if seconds, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 32); err == nil {
-		p.After = time.Duration(seconds) * time.Second
-	}
+	p := &Problem{Status: resp.StatusCode, After: after(resp)}
 	// Whoever is between us and the gateway may answer with a page.
 	if media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || media != "application/problem+json" {
 		return p

@@ -86,7 +86,7 @@ func TestClientTellsNoFromNotNow(t *testing.T) {
 		"half of something":       {200, `{"serial":`, nil, false, 0, "cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := answer(t, tc.status, tc.body, tc.headers...).Enroll(t.Context(), enrollRequest{})
+			_, _, err := answer(t, tc.status, tc.body, tc.headers...).Enroll(t.Context(), enrollRequest{})
 			if err == nil || errors.Is(err, ErrRefused) != tc.refused || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("refused: %t: %v", errors.Is(err, ErrRefused), err)
 			}

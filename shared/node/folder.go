@@ -18,6 +18,8 @@ const (
 	keyName         = "node.key"         // the seed of the node's key, in hexadecimal
 	certificateName = "certificate"      // the bytes that peers read
 	recordName      = "certificate.json" // the same with what the gateway says of it
+	credentialsName = "credentials"      // what the formation's members share
+	applicationName = "waiting.json"     // what to ask by, while an administrator decides
 )
 
 // Folder keeps a node's key and certificate. Each file is replaced as a whole or not
@@ -74,9 +76,15 @@ func (f *Folder) Certificate() (*Certificate, error) {
 	return &c, nil
 }
 
-// Keep replaces the certificate. The record comes first: the other file can be made
-// of it.
+// Keep replaces the certificate. What comes once is kept first, and then the record,
+// of which the other file can be made.
 func (f *Folder) Keep(c Certificate) error {
+	if c.Credentials != nil {
+		if err := f.write(credentialsName, c.Credentials.Encoded); err != nil {
+			return err
+		}
+		c.Credentials = nil
+	}
 	text, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return err
@@ -85,6 +93,39 @@ func (f *Folder) Keep(c Certificate) error {
 		return err
 	}
 	return f.write(certificateName, c.Certificate)
+}
+
+// Application returns what the node waits for; nil: nothing.
+func (f *Folder) Application() (*Application, error) {
+	text, err := os.ReadFile(f.path(applicationName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var a Application
+	if err := json.Unmarshal(text, &a); err != nil {
+		return nil, fmt.Errorf("%s cannot be read: %w", f.path(applicationName), err)
+	}
+	return &a, nil
+}
+
+// Apply keeps what the node waits for.
+func (f *Folder) Apply(a Application) error {
+	text, err := json.MarshalIndent(a, "", "  ")
+	if err != nil {
+		return err
+	}
+	return f.write(applicationName, append(text, '\n'))
+}
+
+// Forget ends the waiting.
+func (f *Folder) Forget() error {
+	if err := os.Remove(f.path(applicationName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return syncDir(f.dir)
 }
 
 // write replaces a file: with the new content if it returns, and with the old or the

@@ -4,7 +4,8 @@
 //
 //	node.go    one node, and its way to a certificate
 //	showing.go what it shows of itself
-//	watch.go   and how it keeps one
+//	waiting.go what it does while somebody decides
+//	watch.go   how it keeps a certificate
 //	client.go  what is asked of the gateway, and what is believed of its answers
 //	folder.go  what is kept, and how it outlives a power cut
 //
@@ -12,6 +13,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -32,9 +34,9 @@ type Node struct {
 	Folder *Folder
 	Key    tenant.Key // the formation
 	ID     string
-	MeshID string
-	// Authorities are those whose certificates are taken. If there are none, the
-	// gateway says which is the formation's, and the connection to it is what counts.
+	// MeshID and Authorities are what is believed in. What is left out is as the gateway
+	// says, and the connection to it is what counts.
+	MeshID      string
 	Authorities []ed25519.PublicKey
 	Show        Showing
 	Random      func() float64 // from 0 to 1, for waiting
@@ -54,66 +56,107 @@ func (n *Node) Ready(ctx context.Context) (Certificate, error) {
 	if err != nil {
 		return Certificate{}, err
 	}
-	if c != nil && n.takes(*c) == nil {
-		if n.Now().Before(c.RenewAfter) {
-			return *c, nil
-		}
-		renewed, err := n.renew(ctx, *c)
-		if err == nil || !final(err) || n.Show == nil {
-			return renewed, err
-		}
-		n.say("the certificate is not renewed: %v; enrolling anew", err)
-		next, err := n.enroll(ctx)
-		if p, ok := errors.AsType[*Problem](err); ok && p.Status == http.StatusConflict {
-			// What conflicts with a key whose certificate is refused will not pass: it was revoked.
-			err = fmt.Errorf("%w: %w", ErrRefused, err)
-		}
+	if c == nil || n.takes(*c) != nil {
+		return n.enter(ctx, nil)
+	}
+	if n.Now().Before(c.RenewAfter) {
+		return *c, nil
+	}
+	next, err := n.renew(ctx, *c, nil)
+	if err == nil || !final(err) || n.Show == nil {
 		return next, err
 	}
-	return n.enroll(ctx)
+	// It may be that somebody has to vouch for the node again.
+	shown, showErr := n.Show.Show(ctx, "")
+	if showErr != nil {
+		return Certificate{}, showErr
+	}
+	if shown.Identity != nil {
+		return n.renew(ctx, *c, shown.Identity)
+	}
+	n.say("the certificate is not renewed: %v; enrolling anew", err)
+	next, err = n.enter(ctx, &shown)
+	if p, ok := errors.AsType[*Problem](err); ok && p.Status == http.StatusConflict {
+		// What conflicts with a key whose certificate is refused will not pass: it was revoked.
+		err = fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return next, err
 }
 
-// enroll asks to be let in, and takes what it is given.
-func (n *Node) enroll(ctx context.Context) (Certificate, error) {
+// enter is let in: as one who applied already, or with what there is to show, which
+// may be at hand.
+func (n *Node) enter(ctx context.Context, shown *Shown) (Certificate, error) {
+	a, err := n.Folder.Application()
+	if err != nil {
+		return Certificate{}, err
+	}
+	if a == nil {
+		c, applied, err := n.enroll(ctx, shown)
+		if err != nil || applied == nil {
+			return c, err
+		}
+		a = applied
+	}
+	return n.await(ctx, *a)
+}
+
+// enroll asks to be let in, and takes what it is given: a certificate, or that it is
+// to wait for one.
+func (n *Node) enroll(ctx context.Context, shown *Shown) (c Certificate, applied *Application, err error) {
 	if n.Show == nil {
-		return Certificate{}, errors.New("there is no certificate that is good, and nothing to get one with")
+		return c, nil, errors.New("there is no certificate that is good, and nothing to get one with")
 	}
 	key, err := n.Folder.NodeKey()
 	if err != nil {
-		return Certificate{}, err
+		return c, nil, err
 	}
-	shown, err := n.Show.Show(ctx)
+	challenge, err := n.Client.Challenge(ctx)
 	if err != nil {
-		return Certificate{}, err
+		return c, nil, err
 	}
-	p := n.possession(authority.ForEnroll, key)
-	c, err := n.Client.Enroll(ctx, enrollRequest{
-		Token: shown.Token.Reveal(), PublicKey: hexOf(p.Subject), NodeID: n.ID, Proof: prove(p, key),
+	if n.MeshID != "" && challenge.MeshID != n.MeshID {
+		return c, nil, fmt.Errorf("%w: the formation has the mesh id %q, not %q", ErrRefused, challenge.MeshID, n.MeshID)
+	}
+	if shown == nil {
+		now, err := n.Show.Show(ctx, challenge.Nonce)
+		if err != nil {
+			return c, nil, err
+		}
+		shown = &now
+	}
+	p := n.possession(authority.ForEnroll, challenge.MeshID, key)
+	p.Nonce = challenge.Nonce
+	c, applied, err = n.Client.Enroll(ctx, enrollRequest{
+		Token: shown.Token.Reveal(), Identity: shown.Identity.wire(), Challenge: challenge.Nonce,
+		PublicKey: hexOf(p.Subject), NodeID: n.ID, Proof: prove(p, key),
 	})
-	if err != nil {
-		return Certificate{}, err
+	switch {
+	case err != nil:
+		return c, nil, err
+	case applied != nil:
+		return c, applied, n.Folder.Apply(*applied)
 	}
-	return c, n.take(c)
+	return c, nil, n.take(c)
 }
 
 // renew asks for the certificate that comes after c.
-func (n *Node) renew(ctx context.Context, c Certificate) (Certificate, error) {
+func (n *Node) renew(ctx context.Context, c Certificate, shown *Identity) (Certificate, error) {
 	key, err := n.Folder.NodeKey()
 	if err != nil {
 		return Certificate{}, err
 	}
-	p := n.possession(authority.ForRenewal, key)
+	p := n.possession(authority.ForRenewal, c.MeshID, key)
 	p.Serial = c.Serial
-	next, err := n.Client.Renew(ctx, c.Serial, prove(p, key))
+	next, err := n.Client.Renew(ctx, c.Serial, renewRequest{prove(p, key), shown.wire()})
 	if err != nil {
 		return Certificate{}, err
 	}
 	return next, n.take(next)
 }
 
-func (n *Node) possession(purpose authority.Purpose, key ed25519.PrivateKey) authority.Possession {
+func (n *Node) possession(purpose authority.Purpose, meshID string, key ed25519.PrivateKey) authority.Possession {
 	return authority.Possession{
-		Purpose: purpose, Key: n.Key, MeshID: n.MeshID, NodeID: n.ID, Subject: key.Public().(ed25519.PublicKey), At: n.Now(),
+		Purpose: purpose, Key: n.Key, MeshID: meshID, NodeID: n.ID, Subject: key.Public().(ed25519.PublicKey), At: n.Now(),
 	}
 }
 
@@ -139,7 +182,7 @@ func (n *Node) takes(c Certificate) error {
 	if len(authorities) == 0 {
 		authorities = []ed25519.PublicKey{c.authority()}
 	}
-	trust, err := cert.NewTrust(cert.Policy{MeshID: n.MeshID, Authorities: authorities, Depth: 1, Limit: 1})
+	trust, err := cert.NewTrust(cert.Policy{MeshID: cmp.Or(n.MeshID, c.MeshID), Authorities: authorities, Depth: 1, Limit: 1})
 	if err != nil {
 		return err
 	}

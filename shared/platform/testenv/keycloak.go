@@ -27,6 +27,7 @@ import (
 type KeycloakServer struct {
 	URL       string // https; its certificate is Authority's
 	Plain     string // http, the same; a token names the one that it was asked for at
+	ByName    string // https, with localhost for a host; SAML is spoken here
 	Realm     string // the name of the realm
 	Password  string
 	Secret    string
@@ -50,7 +51,7 @@ const keycloakPatience = 3 * time.Minute
 
 // keycloakStart is how long it may take to come up; on a machine of its own it takes
 // ten seconds.
-const keycloakStart = 5 * time.Minute
+const keycloakStart = 10 * time.Minute
 
 // Keycloak starts one that runs until the test ends. It takes many seconds, so the
 // tests of a package share one where they can.
@@ -97,6 +98,10 @@ func (k *KeycloakServer) Client() *http.Client {
 
 // Issuer is who signs the realm's tokens, as they say themselves.
 func (k *KeycloakServer) Issuer() string { return k.URL + "/realms/" + k.Realm }
+
+// Entity is who vouches by SAML. It is Issuer by another name of the machine: an
+// organization has one provider of a name, and tests want both.
+func (k *KeycloakServer) Entity() string { return k.ByName + "/realms/" + k.Realm }
 
 // keycloakProgram is where scripts/keycloak has put it.
 func keycloakProgram(t testing.TB) string {
@@ -172,7 +177,8 @@ func (k *KeycloakServer) choosePorts(t testing.TB) {
 		*doors[n] = l.Addr().String()
 		n++
 	}
-	k.URL, k.Plain = "https://"+k.https, "http://"+k.http
+	_, port, _ := net.SplitHostPort(k.https)
+	k.URL, k.Plain, k.ByName = "https://"+k.https, "http://"+k.http, "https://localhost:"+port
 }
 
 // start reports whether the server came up, and what it said if not.

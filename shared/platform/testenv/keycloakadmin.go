@@ -192,7 +192,7 @@ func (k *KeycloakServer) SetClient(t testing.TB, client string, change map[strin
 // SAMLMetadata is how the realm describes itself to a service provider.
 func (k *KeycloakServer) SAMLMetadata(t testing.TB) string {
 	t.Helper()
-	status, text := k.ask(t, http.MethodGet, k.Issuer()+"/protocol/saml/descriptor", "", "", nil)
+	status, text := k.ask(t, http.MethodGet, k.Entity()+"/protocol/saml/descriptor", "", "", nil)
 	if status != http.StatusOK {
 		t.Fatalf("keycloak has no SAML metadata: status %d: %s", status, text)
 	}

@@ -144,7 +144,7 @@ func (b *Browser) Allow(t testing.TB, address, user string) {
 // returns the response that Keycloak has for it, in base64, and where it is to go.
 func (b *Browser) Assertion(t testing.TB, provider, user string) (response, to string) {
 	t.Helper()
-	page := b.SignIn(t, b.k.Issuer()+"/protocol/saml/clients/"+url.PathEscape(provider), user)
+	page := b.SignIn(t, b.k.Entity()+"/protocol/saml/clients/"+url.PathEscape(provider), user)
 	to, form := page.Form(t)
 	if form.Get("SAMLResponse") == "" {
 		t.Fatalf("no SAML response on %s:\n%s", page.URL.Path, page.Body)
