@@ -33,7 +33,7 @@ func BenchmarkGateway(b *testing.B) {
 		run  func(*testing.B, *table, []string)
 	}{
 		{"capture", benchCapture}, {"delivery", benchDelivery}, {"latency", benchLatency}, {"fairness", benchFairness}, {"memory", benchMemory},
-		{"scale", benchScale}, {"lists", benchLists}, {"catch-up", benchCatchUp}, {"issue", benchIssue},
+		{"scale", benchScale}, {"lists", benchLists}, {"catch-up", benchCatchUp}, {"issue", benchIssue}, {"enroll", benchEnroll},
 	} {
 		if only := os.Getenv("PEAT_BENCH"); only == "" || strings.Contains(only, part.name) {
 			part.run(b, &out, env)
@@ -173,7 +173,7 @@ func benchCapture(b *testing.B, t *table, env []string) {
 	select {
 	case <-done:
 	case <-time.After(2 * time.Minute):
-		b.Fatalf("not all changes were acknowledged; the session: %v", s.ended)
+		b.Fatalf("not all changes were acknowledged; the session: %v", s.ended())
 	}
 	took := time.Since(begin)
 	n := documents * changes

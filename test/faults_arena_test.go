@@ -39,7 +39,7 @@ type side struct {
 }
 
 // campaignLimit is more than anything takes that ends at all.
-const campaignLimit = 40 * time.Second
+const campaignLimit = 90 * time.Second
 
 // newArena starts everything. made is what the two organizations are going to
 // write, half of it each.

@@ -64,7 +64,7 @@ func (a *author) try(waiting map[[32]byte]stretch) error {
 		select {
 		case m, ok := <-a.s.frames:
 			if !ok {
-				return a.s.ended
+				return a.s.ended()
 			}
 			data, _ := m["data"].([]byte)
 			for _, h := range headsOf(data) {
@@ -94,7 +94,9 @@ func (a *author) enter() error {
 		return nil
 	}
 	s.conn.CloseNow()
-	return fmt.Errorf("not let in: %v (%v)", m, s.ended)
+	for range s.frames { // its reader says why when it has ended
+	}
+	return fmt.Errorf("not let in: %v (%v)", m, s.ended())
 }
 
 // leave ends the session, if there is one.

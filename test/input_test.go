@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,9 +29,9 @@ type session struct {
 	t      testing.TB
 	conn   *websocket.Conn
 	id     string
-	server string              // the gateway's peer id
-	frames chan map[string]any // closed when the session has ended
-	ended  error               // why, valid after frames is closed
+	server string                // the gateway's peer id
+	frames chan map[string]any   // closed when the session has ended
+	end    atomic.Pointer[error] // why it has
 }
 
 // dial opens the socket until the test ends. status is that of the answer to the
@@ -77,7 +78,7 @@ func begin(t testing.TB, conn *websocket.Conn, id string) *session {
 		for {
 			_, b, err := conn.Read(context.Background())
 			if err != nil {
-				s.ended = err
+				s.end.Store(&err)
 				return
 			}
 			var m map[string]any
@@ -96,9 +97,9 @@ func begin(t testing.TB, conn *websocket.Conn, id string) *session {
 func join(t testing.TB, url, id string) *session {
 	t.Helper()
 	s := open(t, url, id)
-	m, ok := s.next(10 * time.Second)
+	m, ok := s.next(30 * time.Second)
 	if !ok || m["type"] != "peer" {
-		t.Fatalf("after join came %v (%v), not peer", m, s.ended)
+		t.Fatalf("after join came %v (%v), not peer", m, s.ended())
 	}
 	s.server, _ = m["senderId"].(string)
 	if m["targetId"] != id || s.server == "" || m["selectedProtocolVersion"] != "1" {
@@ -126,6 +127,14 @@ func (s *session) sync(document string, data []byte) error {
 	return s.send(map[string]any{"type": "sync", "senderId": s.id, "targetId": s.server, "documentId": document, "data": data})
 }
 
+// ended is why the session has ended; nil if it has not.
+func (s *session) ended() error {
+	if err := s.end.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // next returns the next message; false if the session ended or none came.
 func (s *session) next(limit time.Duration) (map[string]any, bool) {
 	select {
@@ -145,7 +154,7 @@ func (s *session) reason(limit time.Duration) (why string, ended bool) {
 		case m, ok := <-s.frames:
 			if !ok {
 				var closed websocket.CloseError
-				if errors.As(s.ended, &closed) && closed.Reason != "" {
+				if errors.As(s.ended(), &closed) && closed.Reason != "" {
 					return strings.TrimSpace(why + " " + closed.Reason), true
 				}
 				return why, true
@@ -292,7 +301,7 @@ func TestBadInput(t *testing.T) {
 			t.Error("the session goes on")
 		}
 		if ended && why == "" {
-			t.Errorf("the session ended without a reason: %v (sending: %v)", s.ended, sent)
+			t.Errorf("the session ended without a reason: %v (sending: %v)", s.ended(), sent)
 		}
 	}
 
@@ -382,7 +391,7 @@ func TestBadInput(t *testing.T) {
 					n++
 				}
 			}
-			return n == len(other.Changes), fmt.Sprintf("%d of %d (%v)", n, len(other.Changes), witness.ended)
+			return n == len(other.Changes), fmt.Sprintf("%d of %d (%v)", n, len(other.Changes), witness.ended())
 		})
 	})
 }

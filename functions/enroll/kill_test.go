@@ -161,6 +161,9 @@ func TestKilledAtEveryStep(t *testing.T) {
 	for engine, url := range engines {
 		for _, step := range faultpointtest.Complete(t, ".", "") {
 			for nth := 1; nth <= max(1, often[step]); nth++ {
+				if engine == "postgres" && nth > 1 && nth < often[step] {
+					continue // the first and the last: a server takes its time
+				}
 				t.Run(fmt.Sprintf("%s/%s/%d", engine, step, nth), func(t *testing.T) {
 					t.Parallel()
 					where := url(t)

@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"github.com/defenseunicorns/peat-gateway/functions/enroll"
+	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/providers"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/saml"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/saml/samltest"
+	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
@@ -107,5 +109,41 @@ func TestUnsolicitedSAML(t *testing.T) {
 	}
 	if codes[0] != 201 || codes[1] < 400 {
 		t.Errorf("%d", codes)
+	}
+}
+
+// TestSAMLAtARenewal: where the provider must vouch again, it is asked for the
+// certificate that is renewed.
+func TestSAMLAtARenewal(t *testing.T) {
+	w, respond := samlWorld(t, map[string]any{})
+	if err := w.store.InTx(t.Context(), func(tx *store.Tx) error {
+		return tx.CreateProvider(t.Context(), identity.Provider{
+			Key: identity.Key{Org: key.Org, ID: "idp"}, Kind: identity.SAML, Issuer: "https://idp.example", Enabled: true, Config: []byte(`{}`),
+			Version: 1, CreatedAt: store.Precise(w.time()), UpdatedAt: store.Precise(w.time()),
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	n, challenge := newNode("alpha-1", 1), w.challenge()
+	got := w.enroll(map[string]any{
+		"identity": map[string]any{"saml": respond(samltest.Answer{InResponseTo: saml.RequestID(challenge)})}, "challenge": challenge,
+		"public_key": hex.EncodeToString(n.public()), "node_id": n.id, "proof": n.answers(challenge, w.time()),
+	})
+	if got.Code != 201 {
+		t.Fatalf("%d %s", got.Code, got.Body)
+	}
+	c := parse[certificate](t, got.Body.Bytes())
+	w.later(c.RenewAfter.Sub(w.time()))
+	for _, step := range []struct {
+		asked  string
+		status int
+	}{{challenge, 401}, {strings.Repeat("0", 64), 401}, {c.Serial, 201}} {
+		got := w.call("POST", base+"/certificates/"+c.Serial+"/renew", map[string]any{
+			"proof":    n.proves(authority.ForRenewal, c.Serial, w.time()),
+			"identity": map[string]any{"saml": respond(samltest.Answer{InResponseTo: saml.RequestID(step.asked)})},
+		}, "Authorization", "")
+		if got.Code != step.status {
+			t.Errorf("asked for %s: %d, want %d: %s", step.asked, got.Code, step.status, got.Body)
+		}
 	}
 }

@@ -4,7 +4,8 @@
 //	federation.go  doors
 //	token.go       enrollment tokens: make, list, revoke, delete
 //	service.go     service tokens of an organization: make, list, revoke
-//	idp.go         identity providers: make, list, change, enable, disable, delete
+//	idp.go         identity providers: make, list, delete
+//	idpchange.go   change, enable and disable them
 //	idpcheck.go    whether a provider can be used; a new secret for it
 //	saml.go        the service provider that SAML identity providers know
 //	login.go       people log in at the gateway's identity provider

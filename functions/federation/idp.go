@@ -10,9 +10,9 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/keyring"
-	"github.com/defenseunicorns/peat-gateway/shared/platform/fault"
 	"github.com/defenseunicorns/peat-gateway/shared/platform/web"
 	"github.com/defenseunicorns/peat-gateway/shared/store"
 	"github.com/defenseunicorns/peat-gateway/shared/tenant"
@@ -95,8 +95,15 @@ func (f *Function) postProvider(w http.ResponseWriter, r *http.Request) error {
 	}); err != nil {
 		return err
 	}
+	f.announce(org)
 	w.Header().Set("Location", r.URL.EscapedPath()+"/"+p.ID)
 	return f.showProvider(w, http.StatusCreated, p)
+}
+
+// announce says that an organization's providers are others now.
+func (f *Function) announce(org tenant.OrgID) {
+	f.Providers.Forget(org)
+	f.Notify()
 }
 
 // take makes a configuration that was checked the provider's, its secrets sealed.
@@ -164,108 +171,6 @@ func (f *Function) listProviders(w http.ResponseWriter, r *http.Request) error {
 	return web.WriteJSON(w, http.StatusOK, web.MapList(list, wireProvider))
 }
 
-func (f *Function) patchProvider(w http.ResponseWriter, r *http.Request) error {
-	p, err := f.findProvider(r)
-	if err != nil {
-		return err
-	}
-	var in providerPatch
-	if err := web.ReadJSON(r, &in); err != nil {
-		return err
-	}
-	before := p
-	if in.Label != nil {
-		if p.Label, err = parseLabel(*in.Label); err != nil {
-			return err
-		}
-	}
-	if in.Config != nil {
-		if err := f.reconfigure(r.Context(), &p, in.Config); err != nil {
-			return err
-		}
-	}
-	return f.changeProvider(w, r, before, p, in.Config != nil, "update")
-}
-
-// reconfigure merges a patch into a provider's configuration. Secrets that it does not
-// mention stay what they were; a kind that sends them somewhere sees to it that they
-// go nowhere else.
-func (f *Function) reconfigure(ctx context.Context, p *identity.Provider, patch json.RawMessage) error {
-	merged, ok := web.MergePatch(p.Config, patch)
-	if !ok {
-		return identity.Invalid("config", "must be an object")
-	}
-	prior, err := f.unsealProvider(ctx, *p)
-	if err != nil {
-		return err
-	}
-	defer clear(prior)
-	made, err := f.Providers.Parse(p.Kind, merged, prior)
-	if err != nil {
-		return err
-	}
-	return f.take(ctx, p, made)
-}
-
-// unsealProvider opens a provider's secrets; nil if it has none.
-func (f *Function) unsealProvider(ctx context.Context, p identity.Provider) ([]byte, error) {
-	if p.Sealed == nil {
-		return nil, nil
-	}
-	return f.Keys.Open(ctx, keyring.OfProvider(p.Org, p.ID), p.Sealed)
-}
-
-// changeProvider writes down what a provider is from now on, if it is still what the
-// caller means, and answers with it. secrets says that they were sealed anew.
-func (f *Function) changeProvider(w http.ResponseWriter, r *http.Request, before, after identity.Provider, secrets bool, action string) error {
-	ctx := r.Context()
-	after.UpdatedAt = store.Precise(f.Now())
-	if err := f.Store.InTx(ctx, func(tx *store.Tx) error {
-		now, err := tx.LockProvider(ctx, before.Org, before.ID)
-		if err != nil {
-			return err
-		}
-		if err := web.IfMatch(r, fmt.Sprint(now.Version)); err != nil {
-			return err
-		}
-		update := tx.UpdateProvider
-		if secrets {
-			update = tx.UpdateProviderAndSecrets
-		}
-		changed, err := update(ctx, after)
-		if errors.Is(err, fault.Stale) {
-			return fault.Conflict.New("identity provider %q was changed by somebody else meanwhile; look at it again", before.ID)
-		}
-		if err != nil {
-			return err
-		}
-		if err := f.noteProvider(tx, r, &before, &changed, action); err != nil {
-			return err
-		}
-		after.Version = changed.Version
-		return nil
-	}); err != nil {
-		return err
-	}
-	f.Providers.Forget(after.Org)
-	return f.showProvider(w, http.StatusOK, after)
-}
-
-// switchProvider has a provider vouch, or not any more. What it vouched for before
-// stays as it is.
-func (f *Function) switchProvider(on bool) func(http.ResponseWriter, *http.Request) error {
-	action := map[bool]string{true: "enable", false: "disable"}[on]
-	return func(w http.ResponseWriter, r *http.Request) error {
-		p, err := f.findProvider(r)
-		if err != nil {
-			return err
-		}
-		after := p
-		after.Enabled = on
-		return f.changeProvider(w, r, p, after, false, action)
-	}
-}
-
 func (f *Function) deleteProvider(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	p, err := f.findProvider(r)
@@ -287,11 +192,11 @@ func (f *Function) deleteProvider(w http.ResponseWriter, r *http.Request) error 
 	}); err != nil {
 		return err
 	}
-	f.Providers.Forget(p.Org)
+	f.announce(p.Org)
 	return web.NoContent(w)
 }
 
-// noteProvider writes the audit entry of an act on a provider, as it was before and is
+// noteProvider writes the audit entry and the event of an act on a provider, as it was before and is
 // after; either is nil if there was or is none.
 func (f *Function) noteProvider(tx *store.Tx, r *http.Request, before, after *identity.Provider, action string) error {
 	p := after
@@ -305,7 +210,17 @@ func (f *Function) noteProvider(tx *store.Tx, r *http.Request, before, after *id
 	if after != nil {
 		detail["after"] = toldProvider(*after)
 	}
-	return tx.AppendAudit(r.Context(), f.act(r, p.Org, "identity_provider."+action, p.ID, detail))
+	if err := tx.AppendAudit(r.Context(), f.act(r, p.Org, "identity_provider."+action, p.ID, detail)); err != nil {
+		return err
+	}
+	eventType := event.ProviderChangedType
+	switch {
+	case before == nil:
+		eventType = event.ProviderCreatedType
+	case after == nil:
+		eventType = event.ProviderDeletedType
+	}
+	return tx.Enqueue(r.Context(), event.Provider(eventType, event.ProviderData{Org: p.Org, Provider: p.ID, Kind: string(p.Kind), Enabled: p.Enabled}, f.Now()))
 }
 
 // toldProvider is what the audit trail says of a provider. Its secrets are in an

@@ -12,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/defenseunicorns/peat-gateway/functions/federation"
 	"github.com/defenseunicorns/peat-gateway/shared/envelope"
+	"github.com/defenseunicorns/peat-gateway/shared/event"
 	"github.com/defenseunicorns/peat-gateway/shared/identity"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/identitytest"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/providers"
@@ -75,6 +78,7 @@ type idp struct {
 
 func (w *idpWorld) ask(method, path, body string, status int) (out idp) {
 	w.t.Helper()
+	w.now = w.now.Add(time.Second) // so that the trail is in the order of the acts
 	answer := w.do(method, path, body, status)
 	if len(answer) > 0 && status < 300 {
 		if err := json.Unmarshal(answer, &out); err != nil {
@@ -131,7 +135,7 @@ func TestLifeOfAnIdentityProvider(t *testing.T) {
 	if err := json.Unmarshal(w.do("GET", ofAcme+"?limit=1", "", 200), &list); err != nil || len(list.Items) != 1 || list.Next != nil {
 		t.Errorf("%+v %v", list, err)
 	}
-	w.do("DELETE", path, "", 204)
+	w.ask("DELETE", path, "", 204)
 	w.do("GET", path, "", 404)
 	actions, _ := w.actions()
 	var short []string
@@ -140,6 +144,18 @@ func TestLifeOfAnIdentityProvider(t *testing.T) {
 		if target == made.ID {
 			short = append(short, strings.TrimPrefix(action, "identity_provider."))
 		}
+	}
+	out, err := w.store.Outbox(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var types []string
+	for _, e := range out {
+		types = append(types, e.Event.Type())
+	}
+	wantTypes := []string{event.ProviderCreatedType, event.ProviderChangedType, event.ProviderChangedType, event.ProviderChangedType, event.ProviderDeletedType}
+	if diff := cmp.Diff(wantTypes, types); diff != "" {
+		t.Error(diff)
 	}
 	if want := "create disable enable update delete"; strings.Join(short, " ") != want {
 		t.Errorf("%q, want %q", short, want)

@@ -35,7 +35,7 @@ var (
 // Logging in of a process, per minute. Each finished login asks the identity provider
 // something, and whoever likes can bring back a code that is none.
 const (
-	exchangesPerMinute = 600
+	exchangesPerMinute = 120
 	refusalsPerMinute  = 20 // that are recorded
 )
 

@@ -118,6 +118,7 @@ func (prover) Verify(_ context.Context, org tenant.OrgID, p identity.Proof, _ ti
 }
 
 func TestPoliciesThatAreRefused(t *testing.T) {
+	w := newTokenWorld(t, func(d *federation.Deps) { d.Prover = prover{} })
 	for name, tc := range map[string]struct {
 		method, path, body string
 		status             int
@@ -154,7 +155,6 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 		"a replay of a wrong draft":    {"POST", orgPolicy + "/replay", `{"draft":{"rules":[{"id":"a","effect":"maybe"}]}}`, 422, "/draft/rules/0/effect"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newTokenWorld(t, func(d *federation.Deps) { d.Prover = prover{} })
 			got := w.as(adminToken, tc.method, tc.path, tc.body)
 			if got.Code != tc.status || !strings.Contains(got.Body.String(), tc.says) {
 				t.Errorf("%d, want %d and %q: %s", got.Code, tc.status, tc.says, got.Body)

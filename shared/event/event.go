@@ -68,6 +68,7 @@ func Types() []string {
 		LogAppendedType, DocumentChangedType, ChangeSkippedType,
 		SinkTestType, SinkCreatedType, SinkChangedType, SinkResumedType, SinkDeletedType,
 		DeadLetterParkedType, DeadLetterRedriveType,
+		ProviderCreatedType, ProviderChangedType, ProviderDeletedType,
 		CertificateIssuedType, CertificateRenewedType, CertificateRevokedType, AuthorityChangedType, EnrollmentDecidedType,
 		AuditLinkedType, AuditRecordedType,
 	}

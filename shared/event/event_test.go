@@ -42,7 +42,11 @@ func every() map[string]cloudevents.Event {
 	certificate := event.CertificateData{Org: "acme", App: "logistics", Serial: "abcd", NodeID: "alpha-1", PublicKey: "ef", ExpiresAt: now.Add(time.Hour)}
 	renewed, revoked := certificate, certificate
 	renewed.Replaces, revoked.Reason = "0123", "device_lost"
+	provider := event.ProviderData{Org: "acme", Provider: "01PROVIDER", Kind: "oidc", Enabled: true}
 	return map[string]cloudevents.Event{
+		event.ProviderCreatedType:    event.Provider(event.ProviderCreatedType, provider, now),
+		event.ProviderChangedType:    event.Provider(event.ProviderChangedType, provider, now),
+		event.ProviderDeletedType:    event.Provider(event.ProviderDeletedType, provider, now),
 		event.OrgCreatedType:         event.OrgCreated(org, now),
 		event.OrgUpdatedType:         event.OrgUpdated(org, now),
 		event.OrgDeletedType:         event.OrgDeleted(org, now),

@@ -109,7 +109,7 @@ func randomClaims(rng *rand.Rand) (identity.Claims, policy.Request) {
 // nothing is given for longer than the rule or the session has it; to explain a
 // decision does not change it.
 func TestDecisions(t *testing.T) {
-	seeds(t, 300, func(t *testing.T, rng *rand.Rand) {
+	seeds(t, 100, func(t *testing.T, rng *rand.Rand) {
 		var rules []policy.Rule
 		var conds []condition
 		for i := range rng.IntN(8) {
@@ -166,7 +166,7 @@ func TestDecisions(t *testing.T) {
 // TestDenialsOnlyTakeAway: one more rule that denies, wherever it is put, lets nobody
 // in who was out; and the order of those that deny does not matter.
 func TestDenialsOnlyTakeAway(t *testing.T) {
-	seeds(t, 200, func(t *testing.T, rng *rand.Rand) {
+	seeds(t, 80, func(t *testing.T, rng *rand.Rand) {
 		var rules []policy.Rule
 		for i := range 1 + rng.IntN(6) {
 			r := policy.Rule{ID: fmt.Sprint("r", i), Effect: policy.Allow, When: conditions(rng).when}

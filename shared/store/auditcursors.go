@@ -57,7 +57,7 @@ func (tx *Tx) startTrail(ctx context.Context, s delivery.Sink) error {
 func (s queries) TrailLag(ctx context.Context, org tenant.OrgID, sink string, now time.Time) (delivery.Lag, error) {
 	var l delivery.Lag
 	var oldest int64
-	err := s.of(org).QueryRowContext(ctx, `SELECT h.seq - c.seq, COALESCE((SELECT a.at FROM audit a WHERE a.org_id = c.org_id AND a.seq = c.seq + 1 AND a.seq > 0), 0)
+	err := s.of(org).QueryRowContext(ctx, `SELECT h.seq - c.seq, COALESCE((SELECT min(a.at) FROM audit a WHERE a.org_id = c.org_id AND a.seq = c.seq + 1 AND a.seq > 0), 0)
 		FROM audit_cursors c JOIN audit_chains h ON h.org_id = c.org_id AND h.seq > c.seq
 		WHERE c.org_id = $1 AND c.sink_id = $2`, org, sink).Scan(&l.Events, &oldest)
 	if isNotFound(one(err, "none")) {

@@ -244,6 +244,22 @@ func testVouchers(t *testing.T, s *store.Store) {
 		t.Error(err)
 	}
 	wantFault(t, prove(1, at.Add(time.Second)), fault.Conflict)
+
+	// The certificate that counts is the newest under the key's node id.
+	_, err = s.NewestOf(ctx, key, []byte{1})
+	wantFault(t, err, fault.NotFound)
+	for i, node := range []string{"alpha", "alpha", "once"} {
+		inTx(t, s, func(tx *store.Tx) error {
+			return tx.AddCertificate(ctx, authority.Certificate{
+				Key: key, Number: uint64(i + 1), Serial: fmt.Sprint(i), Subject: []byte{1}, NodeID: node, Encoded: []byte{1}, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Authority: "genesis",
+			})
+		})
+	}
+	if c, err := s.NewestOf(ctx, key, []byte{1}); err != nil || c.Number != 2 {
+		t.Errorf("%+v %v", c, err)
+	}
+	_, err = s.NewestOf(ctx, key, []byte{2})
+	wantFault(t, err, fault.NotFound)
 }
 
 func testOffboarding(t *testing.T, s *store.Store) {

@@ -183,7 +183,9 @@ func TestOutagesAreNobodysFault(t *testing.T) {
 		"active twice":       say(200, `{"active":false,"active":true}`),
 		"ACTIVE":             say(200, `{"ACTIVE":true,"sub":"device-7"}`),
 		"huge":               say(200, `{"active":true,"x":"`+strings.Repeat("x", 1<<20)+`"}`),
-		"sent on":            func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, i.URL+"/other", 307) },
+		"sent on": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, i.URL+"/other", http.StatusTemporaryRedirect)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i.Break(identitytest.Introspection, how)

@@ -41,13 +41,6 @@ type Issuers struct {
 	turn uint64
 }
 
-// Memory keeps the key sets of issuers for processes that start while one does not
-// answer. The names are digests.
-type Memory interface {
-	IssuerKeys(ctx context.Context, name []byte) (set []byte, fetched time.Time, err error)
-	SaveIssuerKeys(ctx context.Context, name, set []byte, fetched time.Time) error
-}
-
 // NewIssuers returns one that knows nobody yet. Without a memory it knows what it has
 // seen itself.
 func NewIssuers(m Memory) *Issuers { return &Issuers{memory: m, all: map[string]*issuer{}} }
@@ -169,31 +162,6 @@ func (i *issuer) find(ctx context.Context, id, algorithm string, outage time.Dur
 		return nil, time.Time{}, fault.Unavailable.Wrap(s.failed, "the token is signed with a key that is not known, and the issuer cannot be asked: %s", told(s.failed))
 	}
 	return nil, time.Time{}, fault.Unauthenticated.New("the token is signed with a key that the issuer does not publish for %s", algorithm)
-}
-
-// recall takes the keys that another process has fetched. If the memory is of no help
-// the issuer is asked, as it would be without one.
-func (i *issuer) recall(ctx context.Context) state {
-	i.mu.Lock()
-	again := i.recalled || i.memory == nil
-	i.mu.Unlock()
-	if again {
-		return i.state()
-	}
-	set, fetched, err := i.memory.IssuerKeys(ctx, i.digest)
-	keys, parseErr := []key(nil), error(nil)
-	if err == nil {
-		keys, parseErr = parseKeys(set)
-	}
-	i.mu.Lock()
-	if ctx.Err() == nil {
-		i.recalled = true
-	}
-	if err == nil && parseErr == nil && i.keys == nil {
-		i.keys, i.fetched = keys, fetched
-	}
-	i.mu.Unlock()
-	return i.state()
 }
 
 // ask asks the issuer, unless somebody has since the caller looked, or too lately. The

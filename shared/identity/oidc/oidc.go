@@ -4,6 +4,7 @@
 //	verify.go  one token: its header, its signature, its claims
 //	event.go   one that tells of an event
 //	issuers.go the keys of an issuer, kept, looked at anew, and used during an outage
+//	memory.go  keys that another process has fetched
 //	jwks.go    what of a published key set is of use
 //	check.go   whether a provider can be used
 //

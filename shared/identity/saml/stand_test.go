@@ -45,6 +45,7 @@ func jsonOf(v any) json.RawMessage { return must(json.Marshal(v)) }
 func settings() identity.Settings {
 	return identity.Settings{
 		PublicURL: must(url.Parse("https://gateway.example")), Now: func() time.Time { return now },
+		Patience:     5 * time.Minute, // the machine may stand still
 		AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}
 }

@@ -203,7 +203,11 @@ func (c *checker) object(pointer string, tree any, t reflect.Type) {
 	}
 }
 
-// escape writes a key as a part of a JSON pointer (RFC 6901).
+// escape writes a key as a part of a JSON pointer (RFC 6901). It is called for every
+// key there is, of which hardly any has something to escape.
 func escape(key string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
+	if !strings.ContainsAny(key, "~/") {
+		return key
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1")
 }
