@@ -201,8 +201,7 @@ func (k *KeycloakServer) SAMLMetadata(t testing.TB) string {
 
 // AddServiceProvider makes a SAML client of how a service provider describes itself,
 // and has its assertions say the groups and organizations of a user; roles, in "Role",
-// Keycloak says by itself. A name
-// is for sign-on that Keycloak begins: SAMLSignOn takes it.
+// Keycloak says by itself. A name is for sign-on that Keycloak begins; see Assertion.
 func (k *KeycloakServer) AddServiceProvider(t testing.TB, metadata, name string) {
 	t.Helper()
 	var client map[string]any
