@@ -9,6 +9,7 @@
 //	isolation_test.go a document that is refused
 //	input_test.go     hostile peers and bad tickets
 //	pull_test.go      receivers that fetch: pages, streams, across a kill
+//	keycloak_test.go  an organization's Keycloak vouches for devices with peat enroll
 //	keycloak_people_test.go  people of a real identity provider run the gateway
 //	demo_test.go      the README's commands and the demonstration
 //

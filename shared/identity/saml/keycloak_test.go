@@ -24,7 +24,7 @@ func TestKeycloak(t *testing.T) {
 	s := settings()
 	s.Now, s.AllowPrivate = now, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	config := jsonOf(map[string]any{
-		"entity_id": k.Issuer(), "metadata_url": k.Issuer() + "/protocol/saml/descriptor",
+		"entity_id": k.Entity(), "metadata_url": k.Entity() + "/protocol/saml/descriptor",
 		"tls":               map[string]any{"ca_pem": string(k.Authority.PEM)},
 		"allow_unsolicited": true, "attributes": map[string]any{"groups": []string{"groups"}, "roles": []string{"roles"}},
 	})
@@ -63,7 +63,7 @@ func TestKeycloak(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, response)
 		}
-		if claims.Issuer != k.Issuer() || claims.Subject != "carol" || !slices.Contains(claims.Groups, "peat-viewer") || claims.ID == "" || claims.Session == "" {
+		if claims.Issuer != k.Entity() || claims.Subject != "carol" || !slices.Contains(claims.Groups, "peat-viewer") || claims.ID == "" || claims.Session == "" {
 			t.Errorf("%+v", claims)
 		}
 		return claims
