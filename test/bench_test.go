@@ -33,7 +33,7 @@ func BenchmarkGateway(b *testing.B) {
 		run  func(*testing.B, *table, []string)
 	}{
 		{"capture", benchCapture}, {"delivery", benchDelivery}, {"latency", benchLatency}, {"fairness", benchFairness}, {"memory", benchMemory},
-		{"scale", benchScale}, {"lists", benchLists}, {"catch-up", benchCatchUp}, {"issue", benchIssue}, {"enroll", benchEnroll},
+		{"scale", benchScale}, {"lists", benchLists}, {"catch-up", benchCatchUp}, {"issue", benchIssue}, {"enroll", benchEnroll}, {"renewals", benchRenewals},
 	} {
 		if only := os.Getenv("PEAT_BENCH"); only == "" || strings.Contains(only, part.name) {
 			part.run(b, &out, env)

@@ -67,14 +67,14 @@ func (w *world) member(line *down, id string) *watched {
 	return out
 }
 
-// enough ends a watch from outside.
-var enough = errors.New("enough")
+// errEnough ends a watch from outside.
+var errEnough = errors.New("errEnough")
 
 // watch follows the node until it has had so many certificates.
 func (w *watched) watch(most int) (serials []string, err error) {
 	err = w.node.Watch(w.t.Context(), func(c member.Certificate) error {
 		if serials = append(serials, c.Serial); len(serials) == most {
-			return enough
+			return errEnough
 		}
 		return nil
 	})
@@ -85,7 +85,7 @@ func TestNodeRenewsByItself(t *testing.T) {
 	w := newWorld(t)
 	n := w.member(&down{}, "truck-7")
 	serials, err := n.watch(5)
-	if !errors.Is(err, enough) {
+	if !errors.Is(err, errEnough) {
 		t.Fatalf("%v\n%s", err, &n.said)
 	}
 	for i, serial := range serials {
@@ -161,7 +161,7 @@ func TestNodeOutlives(t *testing.T) {
 				return nil
 			}
 			serials, err := n.watch(2)
-			if tc.refused != errors.Is(err, member.ErrRefused) || !tc.refused && !errors.Is(err, enough) {
+			if tc.refused != errors.Is(err, member.ErrRefused) || !tc.refused && !errors.Is(err, errEnough) {
 				t.Errorf("it ends with %v\n%s", err, &n.said)
 			}
 			if !tc.refused && (len(serials) != 2 || serials[0] == serials[1]) {
@@ -210,9 +210,9 @@ func TestNodeWaitsForAnAdministrator(t *testing.T) {
 				if len(n.waited) < 3 {
 					return nil
 				}
-				return enough
+				return errEnough
 			}
-			if _, err := n.node.Ready(t.Context()); !errors.Is(err, enough) {
+			if _, err := n.node.Ready(t.Context()); !errors.Is(err, errEnough) {
 				t.Fatalf("nobody has decided, and it ends with %v", err)
 			}
 			a, err := n.node.Folder.Application()
