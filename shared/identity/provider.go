@@ -28,7 +28,7 @@ type Provider struct {
 	Key
 	Kind      Kind
 	Label     string
-	Issuer    string // proofs name it, and so find their provider; unique among an organization's
+	Issuer    string // proofs name it, and so find their provider; unique among an organization's of SAML, and of the rest
 	Enabled   bool
 	Config    json.RawMessage // public: returned by the API
 	Sealed    []byte          // its secrets; nil if there are none

@@ -58,13 +58,6 @@ func (tx *Tx) LockProvider(ctx context.Context, org tenant.OrgID, id string) (id
 	return p, one(err, "no identity provider %q", id)
 }
 
-// ProviderByIssuer returns the identity provider of an organization that an issuer
-// names.
-func (s queries) ProviderByIssuer(ctx context.Context, org tenant.OrgID, issuer string) (identity.Provider, error) {
-	p, err := scanProvider(s.of(org).QueryRowContext(ctx, `SELECT `+providerColumns+` FROM identity_providers WHERE org_id = $1 AND issuer = $2`, org, issuer))
-	return p, one(err, "no identity provider with this issuer")
-}
-
 // ProvidersAfter returns up to limit of an organization's identity providers whose id
 // comes after the given one.
 func (s queries) ProvidersAfter(ctx context.Context, org tenant.OrgID, after string, limit int) ([]identity.Provider, error) {

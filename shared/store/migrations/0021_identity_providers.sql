@@ -1,5 +1,5 @@
--- Who vouches for an organization's devices and people. An issuer is one provider's,
--- since it is how a proof finds its way; sealed holds the provider's secrets.
+-- Who vouches for an organization's devices and people; sealed holds the provider's
+-- secrets.
 CREATE TABLE identity_providers (
     org_id      TEXT    NOT NULL REFERENCES orgs (org_id) ON DELETE CASCADE,
     provider_id TEXT    NOT NULL,
@@ -12,9 +12,13 @@ CREATE TABLE identity_providers (
     version     BIGINT  NOT NULL,
     created_at  BIGINT  NOT NULL,
     updated_at  BIGINT  NOT NULL,
-    PRIMARY KEY (org_id, provider_id),
-    UNIQUE (org_id, issuer)
+    PRIMARY KEY (org_id, provider_id)
 );
+
+-- An issuer is one provider's, since it is how a proof finds its way. What SAML calls a
+-- provider is another name than what tokens call it, though some servers have one for
+-- both.
+CREATE UNIQUE INDEX identity_providers_by_issuer ON identity_providers (org_id, issuer, (CASE kind WHEN 'saml' THEN 1 ELSE 0 END));
 
 -- Proofs that may be used once and were, each by a digest over its issuer and id. They
 -- are not the provider's, so that one which is deleted and made again has not forgotten.
