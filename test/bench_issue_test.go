@@ -220,6 +220,16 @@ func fillAudit(b *testing.B, g *gateway, env []string, entries int) {
 			b.Fatal(err)
 		}
 	}
+	// What a bulk load leaves for later is no part of what an order costs; nor is that a
+	// database which is a minute old has no statistics yet, by which it would find a key
+	// among 15,000 in 6 ms instead of none.
+	if db.Engine == sqldb.Postgres && have < entries {
+		for _, statement := range []string{`VACUUM ANALYZE`, `CHECKPOINT`} {
+			if _, err := db.Reader().Exec(statement); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
 	if err := db.Close(); err != nil {
 		b.Fatal(err)
 	}
