@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/keyfile"
 )
@@ -24,38 +23,21 @@ type Key struct {
 	seeds *string
 }
 
+var list = keyfile.List{One: "an audit key", Many: "audit keys", Zeros: "proves nothing", Size: ed25519.SeedSize, Max: maxKeys}
+
 // ParseKey reads an Ed25519 seed of 64 hexadecimal characters, or several with
 // commas or line ends between them, the newest first. Its errors quote nothing.
-func ParseKey(s string) (Key, error) {
-	var seeds []byte
-	for _, part := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == '\n' || r == '\r' || r == ' ' }) {
-		b, err := hex.DecodeString(part)
-		if err != nil || len(b) != ed25519.SeedSize {
-			return Key{}, fmt.Errorf("an audit key is %d hexadecimal characters; this is something else, of %d bytes", 2*ed25519.SeedSize, len(part))
-		}
-		if [ed25519.SeedSize]byte(b) == [ed25519.SeedSize]byte{} {
-			return Key{}, errors.New("an audit key of zeros proves nothing")
-		}
-		seeds = append(seeds, b...)
-	}
-	if n := len(seeds) / ed25519.SeedSize; n == 0 || n > maxKeys {
-		return Key{}, fmt.Errorf("there must be 1 to %d audit keys, and there are %d", maxKeys, n)
-	}
-	all := string(seeds)
-	return Key{&all}, nil
-}
+func ParseKey(s string) (Key, error) { return keyOf(list.Parse(s)) }
 
 // LoadOrCreateKey reads the key in a file, or makes one there if there is none.
-func LoadOrCreateKey(path string) (Key, error) {
-	text, err := keyfile.LoadOrCreate(path, ed25519.SeedSize)
+func LoadOrCreateKey(path string) (Key, error) { return keyOf(list.LoadOrCreate(path)) }
+
+func keyOf(keys []byte, err error) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	k, err := ParseKey(text)
-	if err != nil {
-		return Key{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return k, nil
+	all := string(keys)
+	return Key{&all}, nil
 }
 
 // Public is the key that checks what this one signs.

@@ -8,12 +8,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/keyfile"
 )
@@ -50,38 +47,21 @@ func (k Key) newest() secret { return secret((*k.keys)[:keySize]) }
 // secret is one key, from which one for each purpose is made.
 type secret string
 
+var list = keyfile.List{One: "a key", Many: "keys", Zeros: "protects nothing", Size: keySize, Max: maxKeys}
+
 // ParseKey reads a key of 64 hexadecimal characters, or several with commas or line
 // ends between them, the newest first. Its errors quote nothing.
-func ParseKey(s string) (Key, error) {
-	var keys []byte
-	for _, part := range strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", \r\n", r) }) {
-		b, err := hex.DecodeString(part)
-		if err != nil || len(b) != keySize {
-			return Key{}, fmt.Errorf("a key is %d hexadecimal characters; this is something else, of %d bytes", 2*keySize, len(part))
-		}
-		if [keySize]byte(b) == [keySize]byte{} {
-			return Key{}, errors.New("a key of zeros protects nothing")
-		}
-		keys = append(keys, b...)
-	}
-	if n := len(keys) / keySize; n == 0 || n > maxKeys {
-		return Key{}, fmt.Errorf("there must be 1 to %d keys, and there are %d", maxKeys, n)
-	}
-	all := string(keys)
-	return Key{&all}, nil
-}
+func ParseKey(s string) (Key, error) { return keyOf(list.Parse(s)) }
 
 // LoadOrCreateKey reads the keys in a file, or makes one there if there is none.
-func LoadOrCreateKey(path string) (Key, error) {
-	text, err := keyfile.LoadOrCreate(path, keySize)
+func LoadOrCreateKey(path string) (Key, error) { return keyOf(list.LoadOrCreate(path)) }
+
+func keyOf(keys []byte, err error) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	k, err := ParseKey(text)
-	if err != nil {
-		return Key{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return k, nil
+	all := string(keys)
+	return Key{&all}, nil
 }
 
 // IsSet tells whether there is a key.

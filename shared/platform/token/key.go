@@ -3,13 +3,10 @@ package token
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/defenseunicorns/peat-gateway/shared/platform/keyfile"
 )
@@ -30,39 +27,21 @@ type Key struct {
 	keys *string
 }
 
+var list = keyfile.List{One: "a token key", Many: "token keys", Zeros: "protects nothing", Size: keySize, Max: maxKeys}
+
 // ParseKey reads a key of 64 hexadecimal characters, or several with commas or
 // line ends between them, the newest first. Its errors quote nothing.
-func ParseKey(s string) (Key, error) {
-	var keys []byte
-	for _, part := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == '\n' || r == '\r' || r == ' ' }) {
-		b, err := hex.DecodeString(part)
-		if err != nil || len(b) != keySize {
-			// The decoder's error would name a character of the key.
-			return Key{}, fmt.Errorf("a token key is %d hexadecimal characters; this is something else, of %d bytes", 2*keySize, len(part))
-		}
-		if [keySize]byte(b) == [keySize]byte{} {
-			return Key{}, errors.New("a token key of zeros protects nothing")
-		}
-		keys = append(keys, b...)
-	}
-	if n := len(keys) / keySize; n == 0 || n > maxKeys {
-		return Key{}, fmt.Errorf("there must be 1 to %d token keys, and there are %d", maxKeys, n)
-	}
-	all := string(keys)
-	return Key{&all}, nil
-}
+func ParseKey(s string) (Key, error) { return keyOf(list.Parse(s)) }
 
 // LoadOrCreateKey reads the keys in a file, or makes one there if there is none.
-func LoadOrCreateKey(path string) (Key, error) {
-	text, err := keyfile.LoadOrCreate(path, keySize)
+func LoadOrCreateKey(path string) (Key, error) { return keyOf(list.LoadOrCreate(path)) }
+
+func keyOf(keys []byte, err error) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	k, err := ParseKey(text)
-	if err != nil {
-		return Key{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return k, nil
+	all := string(keys)
+	return Key{&all}, nil
 }
 
 // IsSet tells whether there is a key.
