@@ -31,12 +31,9 @@ type enrollBench struct {
 	made   uint64
 }
 
-// benchEnroll: how many nodes a second are let in by a JWT, each with a challenge that
-// is answered, the policy asked, the sealed keys opened, the certificate and the
-// formation's credentials, audited, and on the disk when the answer comes; and how long
-// it takes at half that rate.
-func benchEnroll(b *testing.B, t *table, env []string) {
-	const clients = 16
+// newEnrollBench starts a gateway with such a formation, and such rules of policy.
+func newEnrollBench(b *testing.B, env []string, rules ...any) (*enrollBench, *identitytest.Issuer) {
+	b.Helper()
 	issuer := identitytest.NewIssuer(b)
 	issuer.Pass(time.Since(issuer.Now()))
 	g := startGateway(b, options{env: append(env, "PEAT_IDENTITY_ALLOW=127.0.0.0/8", "PEAT_ENROLL_PER_ADDRESS=0", "PEAT_ENROLL_PER_SUBJECT=0", "PEAT_ENROLL_PER_ORG=0")})
@@ -48,14 +45,23 @@ func benchEnroll(b *testing.B, t *table, env []string) {
 	g.do("POST", "/orgs/acme/identity-providers", map[string]any{"kind": "oidc", "label": "bench", "config": map[string]any{
 		"issuer": issuer.URL, "audiences": []string{identitytest.Audience}, "tls": map[string]any{"ca_pem": issuer.CA},
 	}}, nil, 201)
-	g.do("PUT", "/orgs/acme/policy", map[string]any{"rules": []any{
-		map[string]any{"id": "blocked", "effect": "deny", "when": `"blocked" in claims.groups`},
-		map[string]any{"id": "field", "effect": "allow", "when": `"/field" in claims.groups`, "grant": map[string]any{"tier": "tactical", "credentials": true}},
-	}}, nil, 200)
+	g.do("PUT", "/orgs/acme/policy", map[string]any{"rules": rules}, nil, 200)
 	e := &enrollBench{b: b, g: g, key: tenant.Key{Org: "acme", App: "logistics"}, mesh: formation.MeshID}
 	for i := range 100 {
 		e.tokens = append(e.tokens, issuer.Token(map[string]any{"sub": fmt.Sprint("device-", i), "exp": time.Now().Add(time.Hour).Unix()}))
 	}
+	return e, issuer
+}
+
+// benchEnroll: how many nodes a second are let in by a JWT, each with a challenge that
+// is answered, the policy asked, the sealed keys opened, the certificate and the
+// formation's credentials, audited, and on the disk when the answer comes; and how long
+// it takes at half that rate.
+func benchEnroll(b *testing.B, t *table, env []string) {
+	const clients = 16
+	e, _ := newEnrollBench(b, env,
+		map[string]any{"id": "blocked", "effect": "deny", "when": `"blocked" in claims.groups`},
+		map[string]any{"id": "field", "effect": "allow", "when": `"/field" in claims.groups`, "grant": map[string]any{"tier": "tactical", "credentials": true}})
 	e.run(clients, time.Second, 0)
 	analyze(b, env)
 	rate, took := e.run(clients, 8*time.Second, 0)

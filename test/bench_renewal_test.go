@@ -17,7 +17,6 @@ import (
 
 	"github.com/defenseunicorns/peat-gateway/shared/authority"
 	"github.com/defenseunicorns/peat-gateway/shared/identity/identitytest"
-	"github.com/defenseunicorns/peat-gateway/shared/tenant"
 )
 
 // renewable is a node's certificate, as it is told of it.
@@ -33,24 +32,8 @@ type renewable struct {
 // over one minute, and as much more as the enrolling took.
 func benchRenewals(b *testing.B, t *table, env []string) {
 	const clients, nodes, life = 16, 10_000, 6 * time.Minute
-	issuer := identitytest.NewIssuer(b)
-	issuer.Pass(time.Since(issuer.Now()))
-	g := startGateway(b, options{env: append(env, "PEAT_IDENTITY_ALLOW=127.0.0.0/8", "PEAT_ENROLL_PER_ADDRESS=0", "PEAT_ENROLL_PER_SUBJECT=0", "PEAT_ENROLL_PER_ORG=0")})
-	g.roomy("acme")
-	var formation struct {
-		MeshID string `json:"mesh_id"`
-	}
-	g.do("POST", "/orgs/acme/formations", map[string]any{"app_id": "logistics"}, &formation, 201)
-	g.do("POST", "/orgs/acme/identity-providers", map[string]any{"kind": "oidc", "label": "bench", "config": map[string]any{
-		"issuer": issuer.URL, "audiences": []string{identitytest.Audience}, "tls": map[string]any{"ca_pem": issuer.CA},
-	}}, nil, 201)
-	g.do("PUT", "/orgs/acme/policy", map[string]any{"rules": []any{
-		map[string]any{"id": "field", "effect": "allow", "grant": map[string]any{"tier": "tactical", "max_validity": life.String()}},
-	}}, nil, 200)
-	e := &enrollBench{b: b, g: g, key: tenant.Key{Org: "acme", App: "logistics"}, mesh: formation.MeshID}
-	for i := range 100 {
-		e.tokens = append(e.tokens, issuer.Token(map[string]any{"sub": fmt.Sprint("device-", i), "exp": time.Now().Add(time.Hour).Unix()}))
-	}
+	e, issuer := newEnrollBench(b, env,
+		map[string]any{"id": "field", "effect": "allow", "grant": map[string]any{"tier": "tactical", "max_validity": life.String()}})
 
 	began := time.Now()
 	all := shareOut(b, clients, nodes, func(c *http.Client, n int) (renewable, error) { return e.enter(c, uint64(n)) })
