@@ -53,21 +53,27 @@ func (in offboardRequest) check() error {
 	return nil
 }
 
+// readOffboard reads of whom, in which organization, a request is.
+func readOffboard(r *http.Request) (tenant.OrgID, offboardRequest, error) {
+	var in offboardRequest
+	org, err := access.OrgOf(r)
+	if err != nil {
+		return org, in, err
+	}
+	if err := web.ReadJSON(r, &in); err != nil {
+		return org, in, err
+	}
+	return org, in, in.check()
+}
+
 // postOffboard ends somebody's time with the organization: nodes that they vouched for
 // are renewed no more, and new ones are not let in, whatever their provider still says.
 // Asked so, what the nodes have is revoked. It comes first that nothing new is given,
 // in a transaction of its own; if the gateway dies while it revokes, asking again goes
 // on with the rest.
 func (f *Function) postOffboard(w http.ResponseWriter, r *http.Request) error {
-	org, err := access.OrgOf(r)
+	org, in, err := readOffboard(r)
 	if err != nil {
-		return err
-	}
-	var in offboardRequest
-	if err := web.ReadJSON(r, &in); err != nil {
-		return err
-	}
-	if err := in.check(); err != nil {
 		return err
 	}
 	ctx, did := r.Context(), actOf(r)
@@ -163,15 +169,8 @@ func (f *Function) revokeKey(ctx context.Context, did act, v enrollment.Vouched)
 
 // postReinstate takes an offboarding back. What was revoked stays so.
 func (f *Function) postReinstate(w http.ResponseWriter, r *http.Request) error {
-	org, err := access.OrgOf(r)
+	org, in, err := readOffboard(r)
 	if err != nil {
-		return err
-	}
-	var in offboardRequest
-	if err := web.ReadJSON(r, &in); err != nil {
-		return err
-	}
-	if err := in.check(); err != nil {
 		return err
 	}
 	if err := f.Store.InTx(r.Context(), func(tx *store.Tx) error {
